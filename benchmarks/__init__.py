@@ -1,0 +1,1 @@
+"""The load, the peers, and the figures in the README."""

@@ -1,0 +1,1 @@
+"""Requests in, decisions out."""

@@ -1,0 +1,128 @@
+"""What the engine asks of the domain, and what it gives: the only seam between the two rooms.
+
+The engine knows records and rows. It is given a `Domain`, which opens one `PartitionDecider` per owned partition.
+The decider reads and writes rows through `Rows`, appends output messages to `Outputs`, and never waits, reads a clock
+or draws a random number: the same records in the same order over the same rows give the same rows and outputs.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, Protocol
+
+# A message of confluent-kafka's `produce_batch`: {"key": bytes, "value": bytes | None, "partition": int}.
+Message = dict[str, Any]
+
+
+class Record(Protocol):
+    """One consumed record, as aiokafka hands it over. `timestamp` is broker append time in milliseconds."""
+
+    @property
+    def topic(self) -> str: ...
+    @property
+    def partition(self) -> int: ...
+    @property
+    def offset(self) -> int: ...
+    @property
+    def timestamp(self) -> int: ...
+    @property
+    def key(self) -> bytes | None: ...
+    @property
+    def value(self) -> bytes | None: ...
+    @property
+    def headers(self) -> Sequence[tuple[str, bytes]]: ...
+
+
+class Rows(Protocol):
+    """The rows of one partition, own uncommitted writes included.
+
+    A row's key is one kind byte, for grouped kinds a group of fixed length, then anything. `scan` walks one group in
+    key order.
+    """
+
+    def get(self, key: bytes, /) -> bytes | None:
+        """Value of the row, or None."""
+        ...
+
+    def put(self, key: bytes, value: bytes, /) -> None:
+        """Write the row; reaches the changelog and RocksDB with the batch's commit."""
+        ...
+
+    def delete(self, key: bytes, /) -> None:
+        """Delete the row (a tombstone in the changelog)."""
+        ...
+
+    def scan(self, group: bytes, after: bytes = b"", /) -> Iterator[tuple[bytes, bytes]]:
+        """Rows whose key starts with `group` and is greater than `after`, in key order.
+
+        `group` is exactly kind byte + group bytes of the declared length. The caller may put and delete rows of the
+        group while it iterates; whether it then sees them is not promised.
+        """
+        ...
+
+
+class Outputs:
+    """What one engine batch will produce, by topic; shared by all partitions of the worker.
+
+    Attributes:
+        messages: topic to messages, produced with `produce_batch`; topics as named by `Domain.output_topics`.
+        addressed: messages with headers for topics of the requester's choice: (topic, partition or None, key, value,
+            headers); these are produced one by one.
+
+    """
+
+    __slots__ = ("addressed", "messages")
+
+    def __init__(self, topics: Iterable[str]) -> None:
+        self.messages: dict[str, list[Message]] = {topic: [] for topic in topics}
+        self.addressed: list[
+            tuple[str, int | None, bytes | None, bytes, list[tuple[str, bytes]]]
+        ] = []
+
+
+class PartitionDecider(Protocol):
+    """Decides the records of one partition, one after the other."""
+
+    def decide(self, records: Sequence[Record], outputs: Outputs, /) -> None:
+        """Decide records of one source topic, in offset order. Raises only on a fault, never as a refusal."""
+        ...
+
+    def checkpoint(self) -> bytes:
+        """State the decider keeps outside rows (clock, sequence, counters), for the watermark row."""
+        ...
+
+    def committed(self) -> None:
+        """All rows written so far have been committed and are readable; caches may be trimmed now."""
+        ...
+
+
+class Domain(Protocol):
+    """What the engine is given at start."""
+
+    @property
+    def output_topics(self) -> Sequence[str]:
+        """Topics the deciders write to."""
+        ...
+
+    @property
+    def dead_letter_topic(self) -> str:
+        """The one of them whose messages count towards the stop limit."""
+        ...
+
+    @property
+    def group_length(self) -> Mapping[int, int]:
+        """Kind byte to length of kind + group, for kinds that are scanned."""
+        ...
+
+    @property
+    def local_kinds(self) -> frozenset[int]:
+        """Kind bytes of rows that are an index: kept in RocksDB only, derived from other rows at restore."""
+        ...
+
+    def derive(self, key: bytes, value: bytes, /) -> Iterable[tuple[bytes, bytes]]:
+        """Index rows that belong to a restored row. Called for every restored row: must be cheap."""
+        ...
+
+    def open(
+        self, partition: int, partitions: int, rows: Rows, checkpoint: bytes | None, /
+    ) -> PartitionDecider:
+        """Decider over restored rows; `checkpoint` is the last committed one, None for a new partition."""
+        ...

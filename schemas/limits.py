@@ -1,0 +1,44 @@
+"""Every bound, with its unit and reason, and the relations between them. Both sides obey them."""
+
+from typing import Final
+
+QUANTITY_SCALE: Final = 1_000_000  # Quantities are integers of 10^-6 inside; decimal(18,6) outside.
+QUANTITY_MAX: Final = 10**18 - 1  # Largest unscaled decimal(18,6): one below a trillion pieces.
+# A sum of measures may exceed one event's bound, but must stay in a signed 64-bit row field.
+QUANTITY_SUM_MAX: Final = 2**62
+
+REQUEST_ID_LENGTH_MAX: Final = 128  # Characters; part of a row key.
+ORGANIZATION_LENGTH_MAX: Final = 64
+PRODUCT_LENGTH_MAX: Final = 128
+DIMENSION_VALUE_LENGTH_MAX: Final = 64  # Characters; the ERP's own fields end at 50.
+DIMENSIONS_MAX: Final = 33  # The closed vocabulary of the original: 13 + 12 + 8.
+TEXT_LENGTH_MAX: Final = (
+    128  # order_id, order_line_id, actor, hold_id, reservation_id, transaction_id
+)
+CHANNEL_LENGTH_MAX: Final = 64
+REFERENCE_LENGTH_MAX: Final = 256
+
+LINES_MAX: Final = 512  # Lines a request, as the original's bulk.
+CHANGES_MAX: Final = 64  # Measure changes an event.
+RECORD_BYTES_MAX: Final = 262_144  # One source record; 512 lines of 400 bytes fit.
+ROW_BYTES_MAX: Final = (
+    900_000  # One changelog row; below the broker's default message limit of 1 MiB.
+)
+assert RECORD_BYTES_MAX < ROW_BYTES_MAX
+
+DEDUPE_WINDOW_MS: Final = (
+    24 * 3_600_000
+)  # How long an id is remembered: longer than any client retries.
+EXPIRY_MAX_MS: Final = 366 * 24 * 3_600_000  # Longest expiry of a hold, unless a channel sets less.
+
+BATCH_RECORDS_MAX: Final = (
+    8_000  # Records decided into one transaction: bounds memory and its length.
+)
+POLL_RECORDS_MAX: Final = (
+    2_000  # Records one partition hands over at once: fairness between partitions.
+)
+DEAD_LETTER_RUN_MAX: Final = (
+    1_000  # Dead letters in a row on one partition before the worker stops:
+)
+# past this the fault is ours (a bad deploy), and draining the topic would only hide it.
+PRODUCT_LOCATIONS_CACHED_MAX: Final = 100_000  # Per worker: about 1 kB each.
