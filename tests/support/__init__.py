@@ -1,0 +1,1 @@
+"""What tests share: independent model, checker, fault campaign, waiting with a bound."""
