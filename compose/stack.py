@@ -1,0 +1,403 @@
+"""The stack as a whole: up, down, status, and a throw-away one for tests.
+
+Per server the first of these that can be had: an address from the environment; a container, when
+a Docker daemon answers; a local process. What is up stays up: a second `up` of the same home starts
+only what is missing, and data stays in the home until somebody wipes it.
+"""
+
+import contextlib
+import shutil
+import tempfile
+import threading
+from collections.abc import Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Final, Literal, Protocol, Self
+
+import msgspec
+
+from compose.docker import Compose, address_of, daemon_answers
+from compose.errors import ServerFailedError, StackError
+from compose.install import locked
+from compose.kafka_server import PORT_USUAL as KAFKA_PORT
+from compose.kafka_server import KafkaServer
+from compose.ports import choose_port
+from compose.postgres_server import PORT_USUAL as POSTGRES_PORT
+from compose.postgres_server import PostgresServer, data_folder
+from compose.process import Launch, LocalServer
+from compose.progress import Progress, silent
+from compose.redis_server import PORT_USUAL as REDIS_PORT
+from compose.redis_server import RedisServer
+from compose.registry_server import PORT_USUAL as REGISTRY_PORT
+from compose.registry_server import RegistryServer
+from compose.settings import Settings
+
+Server = Literal["kafka", "registry", "redis", "postgres"]
+Source = Literal["environment", "docker", "local"]
+Ports = Literal["usual", "free"]
+
+SERVERS: Final[tuple[Server, ...]] = ("kafka", "registry", "redis")
+"""What the main job needs. PostgreSQL comes when it is asked for."""
+
+ALL_SERVERS: Final[tuple[Server, ...]] = (*SERVERS, "postgres")
+STOP_ORDER: Final[tuple[Server, ...]] = ("registry", "redis", "postgres", "kafka")
+PORTS_USUAL: Final[dict[Server, int]] = {
+    "kafka": KAFKA_PORT,
+    "registry": REGISTRY_PORT,
+    "redis": REDIS_PORT,
+    "postgres": POSTGRES_PORT,
+}
+START_TRIES_MAX = 3  # Each with another port, when somebody took the chosen one in between.
+
+
+class _Installed(Protocol):
+    def launch(self, directory: Path, *, port: int | None) -> Launch: ...
+
+
+class Addresses(msgspec.Struct, frozen=True, kw_only=True):
+    """Where the servers of a stack are. None: that server is not part of it.
+
+    `started` names the servers that this very call started; what was up before is not among them.
+    """
+
+    kafka_bootstrap: str | None = None
+    registry_url: str | None = None
+    redis_url: str | None = None
+    postgres_dsn: str | None = None
+    started: tuple[Server, ...] = ()
+
+
+class Entry(msgspec.Struct, frozen=True, kw_only=True):
+    """One server of a stack: who provides it and what clients are given."""
+
+    source: Source
+    address: str
+
+
+class ServerStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """One line of `holdfast stack status`."""
+
+    server: Server
+    state: Literal["up", "down", "silent"]
+    source: Source | None = None
+    address: str | None = None
+    pid: int | None = None
+    log: str | None = None
+
+
+def _addresses(entries: dict[Server, Entry], started: Sequence[Server] = ()) -> Addresses:
+    address = {server: entry.address for server, entry in entries.items()}
+    return Addresses(
+        kafka_bootstrap=address.get("kafka"),
+        registry_url=address.get("registry"),
+        redis_url=address.get("redis"),
+        postgres_dsn=address.get("postgres"),
+        started=tuple(started),
+    )
+
+
+def _install(server: Server, settings: Settings, progress: Progress) -> _Installed:
+    if server == "kafka":
+        return KafkaServer.install(settings, progress)
+    if server == "registry":
+        return RegistryServer.install(settings, progress)
+    if server == "redis":
+        return RedisServer.install(settings, progress)
+    return PostgresServer.install(settings, progress)
+
+
+def _start_local(
+    server: Server, home: Path, port: int | None, settings: Settings, run: "_Run"
+) -> LocalServer:
+    installed = _install(server, settings, run.progress)
+    for attempt in range(1, START_TRIES_MAX + 1):
+        launch = installed.launch(home.resolve() / server, port=port)
+        run.progress(server, f"starting on port {launch.port}")
+        local = LocalServer(launch)
+        local.abandon = run.abandon
+        try:
+            local.start()
+        except ServerFailedError as failure:
+            if "took its port" not in failure.reason or attempt == START_TRIES_MAX:
+                raise
+            continue
+        run.progress(server, f"ready at {launch.address}")
+        return local
+    raise AssertionError("the last attempt returns or raises")
+
+
+class _Run:
+    """One attempt to bring servers up: all of them, or none of those it started."""
+
+    def __init__(self, progress: Progress) -> None:
+        self.progress = progress
+        self.abandon = threading.Event()
+
+    def start(
+        self, servers: Sequence[Server], home: Path, ports: Ports, settings: Settings
+    ) -> dict[Server, LocalServer]:
+        """Start these servers as local processes, side by side."""
+        if not servers:
+            return {}
+        with ThreadPoolExecutor(len(servers), "stack") as pool:
+            futures = {
+                server: pool.submit(
+                    _start_local,
+                    server,
+                    home,
+                    PORTS_USUAL[server] if ports == "usual" else None,
+                    settings,
+                    self,
+                )
+                for server in servers
+            }
+            try:
+                return {server: future.result() for server, future in futures.items()}
+            except BaseException:
+                self.abandon.set()
+                self._undo(futures.values())
+                raise
+
+    @staticmethod
+    def _undo(futures: Iterable[Future[LocalServer]]) -> None:
+        for future in futures:
+            with contextlib.suppress(Exception):
+                future.result().stop()
+
+
+class Stack:
+    """The stack of one home folder, shared by every command that names that home."""
+
+    @staticmethod
+    def up(
+        home: Path,
+        servers: Sequence[Server] = SERVERS,
+        ports: Ports = "usual",
+        progress: Progress = silent,
+        settings: Settings | None = None,
+    ) -> Addresses:
+        """Have these servers up and say where they are; start what is not up yet.
+
+        Raises StackError with the reason; then nothing that this call started is left running.
+        """
+        settings = settings or Settings.from_environment()
+        home.mkdir(parents=True, exist_ok=True)
+        with locked(home / "stack.lock"):
+            entries = _read(home)
+            up_before = {
+                server: entry for server, entry in entries.items() if _is_up(home, server, entry)
+            }
+            missing = [server for server in servers if server not in up_before]
+            for server in [server for server in missing if server in settings.external]:
+                up_before[server] = Entry(source="environment", address=settings.external[server])
+                progress(server, f"taken from the environment: {settings.external[server]}")
+                missing.remove(server)
+            started = _provide(missing, home, ports, settings, progress)
+            entries = {**up_before, **started}
+            _write(home, entries)
+        return _addresses({s: entries[s] for s in servers}, started=list(started))
+
+    @staticmethod
+    def down(
+        home: Path,
+        servers: Sequence[Server] = ALL_SERVERS,
+        *,
+        wipe: bool = False,
+        progress: Progress = silent,
+    ) -> tuple[Server, ...]:
+        """Stop what this home started, of these servers, and say what was stopped.
+
+        Data stays, unless `wipe`. Servers that came from the environment are left alone.
+        """
+        if not home.exists():
+            return ()
+        stopped: list[Server] = []
+        with locked(home / "stack.lock"):
+            entries = _read(home)
+            for server in [server for server in STOP_ORDER if server in servers]:
+                if _stop(home, server, entries.pop(server, None)):
+                    progress(server, "stopped")
+                    stopped.append(server)
+            _write(home, entries)
+            if wipe:
+                _wipe(home, servers, progress)
+        return tuple(stopped)
+
+    @staticmethod
+    def status(home: Path) -> tuple[ServerStatus, ...]:
+        """How each server is now."""
+        entries = _read(home)
+        return tuple(_status(home, server, entries.get(server)) for server in ALL_SERVERS)
+
+    @staticmethod
+    def addresses(home: Path) -> Addresses:
+        """Where the servers that are up are, without starting anything."""
+        entries = _read(home)
+        return _addresses({s: e for s, e in entries.items() if _is_up(home, s, e)})
+
+
+class LocalStack:
+    """A stack of local processes with free ports and a throw-away folder, for tests.
+
+    `with LocalStack() as stack:` gives `stack.addresses`, and the servers themselves under their
+    names in `stack.servers`, with `stop`, `kill`, `pause`, `resume` and `restart`. Neither Docker
+    nor addresses in the environment are looked at. Everything is stopped and deleted at the end.
+    """
+
+    def __init__(
+        self,
+        directory: Path | None = None,
+        servers: Sequence[Server] = SERVERS,
+        progress: Progress = silent,
+        settings: Settings | None = None,
+    ) -> None:
+        self._given = directory
+        self._wanted = tuple(servers)
+        self._progress = progress
+        self._settings = settings or Settings.from_environment()
+        self.directory = Path()
+        self.servers: dict[Server, LocalServer] = {}
+        self.addresses = Addresses()
+
+    @property
+    def kafka(self) -> LocalServer:
+        """The broker."""
+        return self.servers["kafka"]
+
+    def add(self, *servers: Server) -> Addresses:
+        """Start further servers, such as `postgres`, and say where all of them are."""
+        missing = [server for server in servers if server not in self.servers]
+        run = _Run(self._progress)
+        self.servers |= run.start(missing, self.directory, "free", self._settings)
+        self.addresses = _addresses(
+            {
+                server: Entry(source="local", address=local.address)
+                for server, local in self.servers.items()
+            },
+            started=list(self.servers),
+        )
+        return self.addresses
+
+    def start(self) -> Self:
+        """Start the servers that were asked for."""
+        self.directory = (self._given or Path(tempfile.mkdtemp(prefix="holdfast-"))).resolve()
+        try:
+            self.add(*self._wanted)
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def stop(self) -> None:
+        """Stop all servers and delete their data."""
+        for server in [server for server in STOP_ORDER if server in self.servers]:
+            local = self.servers.pop(server)
+            local.stop()
+            _delete(local)
+        if self._given is None:
+            shutil.rmtree(self.directory, ignore_errors=True)
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+
+def _provide(
+    servers: Sequence[Server], home: Path, ports: Ports, settings: Settings, progress: Progress
+) -> dict[Server, Entry]:
+    """By Docker when its daemon answers and the images can be had, else as local processes."""
+    if servers and settings.docker == "auto" and daemon_answers():
+        chosen = {
+            str(server): choose_port(PORTS_USUAL[server] if ports == "usual" else None)
+            for server in servers
+        }
+        progress("docker", "starting containers (images are pulled once)")
+        failure = Compose(home).up(chosen)
+        if not failure:
+            return {
+                server: Entry(source="docker", address=address_of(server, chosen[server]))
+                for server in servers
+            }
+        progress("docker", f"not usable, starting local processes: {failure.splitlines()[-1]}")
+        Compose(home).stop(servers)
+    started = _Run(progress).start(servers, home, ports, settings)
+    return {
+        server: Entry(source="local", address=local.address) for server, local in started.items()
+    }
+
+
+def _is_up(home: Path, server: Server, entry: Entry) -> bool:
+    return _status(home, server, entry).state == "up" and entry.source != "environment"
+
+
+def _status(home: Path, server: Server, entry: Entry | None) -> ServerStatus:
+    if entry is None:
+        return ServerStatus(server=server, state="down")
+    if entry.source == "environment":
+        return ServerStatus(server=server, state="up", source="environment", address=entry.address)
+    if entry.source == "docker":
+        state: Literal["up", "down"] = "up" if server in Compose(home).running() else "down"
+        return ServerStatus(server=server, state=state, source="docker", address=entry.address)
+    local = LocalServer.attach(home / server)
+    if local is None or local.pid is None:
+        return ServerStatus(server=server, state="down", source="local")
+    return ServerStatus(
+        server=server,
+        state="up" if local.answers() else "silent",
+        source="local",
+        address=entry.address,
+        pid=local.pid,
+        log=str(local.log_path),
+    )
+
+
+def _stop(home: Path, server: Server, entry: Entry | None) -> bool:
+    if entry is not None and entry.source == "docker":
+        failure = Compose(home).stop([server])
+        if failure:
+            raise StackError(f"{server}: Docker did not stop it: {failure}")
+        return True
+    local = LocalServer.attach(home / server)
+    if local is None or not local.alive:
+        return False
+    local.stop()
+    return True
+
+
+def _delete(local: LocalServer) -> None:
+    directory = Path(local.launch.directory)
+    if local.launch.user is not None:
+        shutil.rmtree(data_folder(directory, local.launch.user), ignore_errors=True)
+    shutil.rmtree(directory, ignore_errors=True)
+
+
+def _wipe(home: Path, servers: Sequence[Server], progress: Progress) -> None:
+    for server in servers:
+        local = LocalServer.attach(home / server)
+        if local is not None:
+            _delete(local)
+        if (home / server).exists():
+            shutil.rmtree(home / server)
+        progress(server, "data deleted")
+    if set(servers) == set(ALL_SERVERS) and daemon_answers():
+        Compose(home).wipe()
+
+
+def _read(home: Path) -> dict[Server, Entry]:
+    try:
+        return msgspec.json.decode((home / "stack.json").read_bytes(), type=dict[Server, Entry])
+    except FileNotFoundError:
+        return {}
+    except msgspec.DecodeError as failure:
+        raise StackError(
+            f"{home / 'stack.json'} cannot be read ({failure}): delete it; servers that still run "
+            "are found again by `holdfast stack down`"
+        ) from failure
+
+
+def _write(home: Path, entries: dict[Server, Entry]) -> None:
+    record = home / "stack.json"
+    record.with_suffix(".new").write_bytes(msgspec.json.encode(entries))
+    record.with_suffix(".new").replace(record)
