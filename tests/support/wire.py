@@ -1,7 +1,7 @@
 """Records as plain dicts, read and written straight from the .avsc files: the checker's own eyes.
 
-It shares no code with `schemas.codec`, which the engine reads and writes with, so that a fault there
-cannot hide here.
+It shares no code with `schemas.codec`, which the engine reads and writes with, so that a fault
+there cannot hide here.
 Slow and plain: fastavro without a decimal type, quantities as unscaled integers (10^-6).
 """
 
@@ -13,6 +13,9 @@ from typing import Any, Final, NamedTuple, cast
 
 import fastavro
 import msgspec
+
+from schemas.codes import Code
+from schemas.limits import RECORD_BYTES_MAX
 
 SCHEMAS: Final = Path(__file__).resolve().parents[2] / "schemas"
 FRAME: Final = struct.Struct(">bI")
@@ -40,7 +43,11 @@ class SourceRecord(NamedTuple):
 
 
 class UnreadableError(Exception):
-    """The bytes are not one framed record of a known schema."""
+    """The bytes are not one framed record of the expected schema; `code` says in what way."""
+
+    def __init__(self, code: Code, reason: str) -> None:
+        super().__init__(reason)
+        self.code = code
 
 
 def _without_decimals(schema: Any) -> Any:
@@ -125,19 +132,25 @@ class Wire:
             UnreadableError: it is not, with the reason.
 
         """
-        if value is None or len(value) < FRAME.size:
-            raise UnreadableError("no frame")
-        magic, number = FRAME.unpack_from(value)
-        if magic != 0 or self._name_of.get(number) != name:
-            raise UnreadableError(f"frame {magic}, schema id {number} is not {name}")
+        if not value:
+            raise UnreadableError(Code.RECORD_EMPTY, "no value")
+        if len(value) > RECORD_BYTES_MAX:
+            raise UnreadableError(Code.RECORD_TOO_LARGE, f"{len(value)} bytes")
+        if len(value) < FRAME.size or value[0] != 0:
+            raise UnreadableError(Code.RECORD_NOT_AVRO, "no frame")
+        _, number = FRAME.unpack_from(value)
+        known = self._name_of.get(number)
+        if known != name:
+            code = Code.SCHEMA_UNEXPECTED if known else Code.SCHEMA_UNKNOWN
+            raise UnreadableError(code, f"schema id {number} is {known}, not {name}")
         stream = BytesIO(value)
         stream.seek(FRAME.size)
         try:
             fields = fastavro.schemaless_reader(stream, _PARSED[name], None)
         except Exception as error:
-            raise UnreadableError(f"not a {name}: {error!r}") from error
+            raise UnreadableError(Code.RECORD_NOT_AVRO, f"not a {name}: {error!r}") from error
         if stream.tell() != len(value):
-            raise UnreadableError("bytes after the record")
+            raise UnreadableError(Code.RECORD_NOT_AVRO, "bytes after the record")
         return cast("Fields", _to_integers(fields, _QUANTITIES[name]))
 
     def write(self, fields: Fields, name: str) -> bytes:

@@ -1,0 +1,210 @@
+"""The Faust application: app, agent, table, group membership and worker lifecycle; the engine does the rest."""
+
+import asyncio
+import threading
+import uuid
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, Final
+
+import faust
+import msgspec
+import structlog
+from faust.serializers.schemas import Schema
+
+from processor.engine.cycle import Cycle
+from processor.engine.faults import crash_points, fail_stop
+from processor.engine.membership import check_layout
+from processor.engine.ownership import EngineTableManager, Kafka, Ownership
+from processor.engine.ports import Domain
+from processor.engine.restore import OffsetReader, Restorer
+from processor.engine.transaction import TransactionWriter
+from processor.engine.transport import BatchTransport, Polled
+
+INIT_TIMEOUT_S: Final = 60.0  # Fencing waits for what an earlier incarnation left open.
+STOP_SECONDS_MAX: Final = 4.5
+
+log = structlog.get_logger(__name__)
+
+
+class EngineSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything the engine is told; read from nowhere else.
+
+    Attributes:
+        app_id: consumer group, and prefix of the changelog and of the transactional id.
+        bootstrap: Kafka addresses, comma-separated.
+        table: name of the Faust table whose changelog holds the rows.
+        sources: source topics; all have the partition count of the changelog.
+        data_dir: directory of this worker alone; safe to lose.
+        session_timeout_ms: silence after which the group gives this worker's partitions away; also how long an
+            open transaction of a dead worker holds back readers.
+        heartbeat_ms: pause between two signs of life; a third of the session timeout or less.
+        group_instance_id: static membership (KIP-345), None for none.
+        cache_bytes: RocksDB block cache of the worker.
+        web_port: Faust's web server; distinct per worker on one host, since it is the member's name.
+        crash_at, crash_after: crash point of the fault campaign and batches to let pass first.
+
+    """
+
+    app_id: str
+    bootstrap: str
+    table: str
+    sources: Sequence[str]
+    data_dir: Path
+    session_timeout_ms: int = 10_000
+    heartbeat_ms: int = 2_000
+    group_instance_id: str | None = None
+    cache_bytes: int = 256 * 1024 * 1024
+    web_port: int = 6066
+    crash_at: str | None = None
+    crash_after: int = 0
+
+
+class _PolledSchema(Schema):
+    """Hands the agent the polled records as they are; decode errors are the decider's, not Faust's."""
+
+    def compile(self, app: Any, **_: Any) -> Callable[..., Any]:
+        async def decode(message: Any, *, propagate: bool = False) -> Any:  # noqa: ARG001
+            return app.create_event(None, message.value, {}, message)
+
+        return decode
+
+
+class EngineApp(faust.App):
+    """A Faust app whose tables, commits and recovery are the engine's."""
+
+    changelog: str
+    flow: Cycle
+    ownership: Ownership
+    writer: TransactionWriter
+    offsets: OffsetReader
+
+    def prepare(self) -> None:
+        """Before the group is joined: topics are right, earlier incarnations fenced. Blocks.
+
+        Raises:
+            Fault: a topic is missing or the partition counts differ.
+
+        """
+        self.ownership.learn_topics()
+        self.writer.start(INIT_TIMEOUT_S)
+
+    async def on_stop(self) -> None:
+        """Stop gracefully, within a bound: past it the process ends at once, which loses nothing."""
+        timer = threading.Timer(
+            STOP_SECONDS_MAX, fail_stop, args=("the graceful stop took too long",)
+        )
+        timer.daemon = True
+        timer.start()
+        await super().on_stop()
+
+    def release(self) -> None:
+        """After everything has stopped: databases flushed and closed. Blocks."""
+        self.flow.close()
+        self.ownership.close()
+        self.offsets.close()
+
+
+def create_app(settings: EngineSettings, domain: Domain, kafka: Kafka) -> EngineApp:
+    """Build the app; nothing is connected before it starts.
+
+    Raises:
+        Fault: librdkafka's group metadata has another layout than the one fencing relies on.
+
+    """
+    check_layout()
+    app = EngineApp(
+        settings.app_id,
+        broker=[f"kafka://{address}" for address in settings.bootstrap.split(",")],
+        broker_session_timeout=settings.session_timeout_ms / 1000,
+        broker_heartbeat_interval=settings.heartbeat_ms / 1000,
+        broker_rebalance_timeout=max(30.0, settings.session_timeout_ms / 1000),
+        broker_request_timeout=max(90.0, settings.session_timeout_ms / 1000),
+        broker_max_poll_interval=300.0,
+        broker_credentials=kafka.faust_credentials(),
+        consumer_group_instance_id=settings.group_instance_id,
+        consumer_auto_offset_reset="earliest",
+        consumer_max_fetch_size=1024 * 1024,
+        datadir=str(settings.data_dir),
+        processing_guarantee="at_least_once",  # Faust's own exactly-once is not used.
+        stream_buffer_maxsize=1024,
+        stream_wait_empty=True,
+        table_standby_replicas=0,
+        topic_allow_declare=False,
+        topic_disable_leader=True,
+        reply_create_topic=False,
+        web_enabled=False,
+        web_port=settings.web_port,
+        worker_redirect_stdouts=False,
+        TableManager=EngineTableManager,
+        autodiscover=False,
+    )
+    app.transport = BatchTransport(app.conf.broker_consumer, app)
+    table = app.Table(
+        settings.table,
+        store="memory://",  # Rows are the engine's; Faust keeps the changelog's name and its owner.
+        key_type=bytes,
+        value_type=bytes,
+    )
+    app.changelog = table.changelog_topic.get_topic_name()
+    _wire(app, settings, domain, kafka)
+    _declare_agent(app, settings)
+    return app
+
+
+def _wire(app: EngineApp, settings: EngineSettings, domain: Domain, kafka: Kafka) -> None:
+    reach = crash_points(settings.crash_at, settings.crash_after)
+    executor = ThreadPoolExecutor(1, thread_name_prefix="offsets")
+    app.writer = TransactionWriter(
+        kafka.librdkafka(),
+        transactional_id=f"{settings.app_id}-{_instance_name(settings)}",
+        transaction_timeout_ms=settings.session_timeout_ms,
+        changelog=app.changelog,
+        local_kinds=domain.local_kinds,
+        reach=reach,
+    )
+    app.offsets = OffsetReader(kafka.librdkafka(), settings.app_id)
+    app.flow = Cycle(domain, app.writer, on_aborted=lambda: app.tables.assign_again(), reach=reach)
+    app.ownership = Ownership(
+        domain,
+        kafka,
+        group_id=settings.app_id,
+        instance_id=settings.group_instance_id,
+        changelog=app.changelog,
+        sources=settings.sources,
+        directory=settings.data_dir / "tables",
+        cache_bytes=settings.cache_bytes,
+        restorer=Restorer(
+            kafka.aiokafka(), changelog=app.changelog, offsets=app.offsets, executor=executor
+        ),
+        executor=executor,
+    )
+
+
+def _declare_agent(app: EngineApp, settings: EngineSettings) -> None:
+    source = app.topic(*settings.sources, schema=_PolledSchema())
+
+    @app.agent(source, name="decide")
+    async def decide(stream: Any) -> None:
+        """Every record of the partitions this worker owns, one partition after the other."""
+        take = app.flow.take
+        async for event in stream.events():
+            polled: Polled = event.value
+            try:
+                await take(polled)
+            except asyncio.CancelledError:
+                raise
+            except BaseException as error:  # noqa: BLE001 - Faust would ack and go on
+                fail_stop("deciding failed", error)
+
+
+def _instance_name(settings: EngineSettings) -> str:
+    """Name of this data directory, for the transactional id: a restart fences what it left open."""
+    path = settings.data_dir / "instance-id"
+    settings.data_dir.mkdir(parents=True, exist_ok=True)
+    if path.exists():
+        return path.read_text().strip()
+    name = uuid.uuid4().hex
+    path.write_text(name)
+    return name

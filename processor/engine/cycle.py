@@ -1,0 +1,361 @@
+"""The cycle: polled records in, decided one after the other, committed in transactions, stored.
+
+One transaction is under way at most; meanwhile the next batch is decided against the overlay. So a batch holds
+whatever arrived while the previous one was committed: at low load one record, at high load thousands, with no timer
+in between. Everything here runs on Faust's event loop, except `_commit_and_store`, which runs on the commit thread.
+
+If the process dies: before the commit, nothing of the batch is visible and the next owner reads its records again;
+after it, the changelog has its rows. There is no third case, because the outputs, the rows and the offsets are in
+one transaction, and RocksDB is written after it.
+"""
+
+import asyncio
+import struct
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Final
+
+import msgspec
+import structlog
+from faust.types import TP
+
+from processor.engine import metrics
+from processor.engine.faults import Fault, fail_stop
+from processor.engine.membership import Membership
+from processor.engine.ports import Domain, Outputs, PartitionDecider
+from processor.engine.rows import Changes, PartitionRows
+from processor.engine.store import PartitionStore, Position
+from processor.engine.transaction import Aborted, SealedBatch, TransactionWriter
+from processor.engine.transport import Polled
+from schemas import limits
+
+SLICE_RECORDS: Final = 200  # Decided between two looks at the commit under way: about 3 ms.
+MESSAGES_MAX: Final = 60_000  # Messages of one transaction: 512-line baskets multiply records.
+QUEUED_RECORDS_MAX: Final = 2 * limits.BATCH_RECORDS_MAX  # On their way to the agent.
+HAND_OVER_SECONDS_MAX: Final = 3.0  # A commit that takes longer is left to the coordinator.
+
+WATERMARK_KEY: Final = b"W"
+_WATERMARK_FORMAT: Final = 1
+
+log = structlog.get_logger(__name__)
+
+
+class Watermark(msgspec.Struct, frozen=True, array_like=True):
+    """What a partition's rows contain, written with every batch: the truth about the position.
+
+    Attributes:
+        format: version of this row's layout.
+        offsets: source topic to the next offset to decide.
+        checkpoint: the decider's own state (clock, sequence).
+
+    """
+
+    format: int
+    offsets: dict[str, int]
+    checkpoint: bytes
+
+
+class OwnedPartition:
+    """One partition while this worker decides for it."""
+
+    __slots__ = ("dead_letter_run", "decider", "number", "positions", "rows", "store")
+
+    def __init__(
+        self,
+        number: int,
+        store: PartitionStore,
+        rows: PartitionRows,
+        decider: PartitionDecider,
+        positions: dict[str, int],
+    ) -> None:
+        self.number = number
+        self.store = store
+        self.rows = rows
+        self.decider = decider
+        self.positions = positions
+        self.dead_letter_run = 0
+
+    def seal(self) -> Changes:
+        """Take the batch's rows, the watermark row last."""
+        watermark = Watermark(_WATERMARK_FORMAT, self.positions, self.decider.checkpoint())
+        self.rows.put(WATERMARK_KEY, msgspec.msgpack.encode(watermark))
+        changes = self.rows.seal()
+        # Last in the changelog: its offset is the end of the batch.
+        changes[WATERMARK_KEY] = changes.pop(WATERMARK_KEY)
+        return changes
+
+
+class WorkerAssignment:
+    """The partitions decided under one generation of the group."""
+
+    def __init__(
+        self, membership: Membership, partitions: dict[int, OwnedPartition], sources: Sequence[str]
+    ) -> None:
+        self.membership = membership
+        self.group_metadata = membership.metadata()
+        self.partitions = partitions
+        self.generation = membership.generation
+        self.sources = {TP(topic, number) for number in partitions for topic in sources}
+
+
+class _OpenBatch:
+    """What has been decided since the last transaction was sealed."""
+
+    __slots__ = ("outputs", "records", "topics", "touched")
+
+    def __init__(self, topics: Sequence[str]) -> None:
+        self.outputs = Outputs(topics)
+        self.records = 0
+        self.touched: dict[int, set[str]] = {}
+        self.topics: dict[str, int] = {}
+
+    def messages(self) -> int:
+        """Number of output messages so far."""
+        return sum(map(len, self.outputs.messages.values())) + len(self.outputs.addressed)
+
+
+class _UnderWay:
+    """The transaction on the commit thread."""
+
+    __slots__ = ("assignment", "batch", "future", "opened")
+
+    def __init__(
+        self,
+        future: "asyncio.Future[None]",
+        assignment: WorkerAssignment,
+        batch: SealedBatch,
+        opened: _OpenBatch,
+    ) -> None:
+        self.future = future
+        self.assignment = assignment
+        self.batch = batch
+        self.opened = opened
+
+
+class Cycle:
+    """Decides and commits for one worker. `flow` of the transport."""
+
+    def __init__(
+        self,
+        domain: Domain,
+        writer: TransactionWriter,
+        *,
+        on_aborted: Callable[[], None],
+        reach: Callable[[str], None],
+    ) -> None:
+        self._domain = domain
+        self._writer = writer
+        self._on_aborted = on_aborted
+        self._reach = reach
+        self._executor = ThreadPoolExecutor(1, thread_name_prefix="commit")
+        self._output_topics = domain.output_topics
+        self._dead_letters = domain.dead_letter_topic
+        self.assignment: WorkerAssignment | None = None
+        self._open = _OpenBatch(self._output_topics)
+        self._under_way: _UnderWay | None = None
+        self._queued = 0
+        self._changed = asyncio.Event()
+
+    # What the transport asks.
+
+    def fetchable(self) -> WorkerAssignment | None:
+        """The assignment, if more may be fetched for it now."""
+        return self.assignment if self._queued < QUEUED_RECORDS_MAX else None
+
+    async def wait_fetchable(self) -> None:
+        """Return when `fetchable` may have changed."""
+        self._changed.clear()
+        if self.fetchable() is None:
+            await self._changed.wait()
+
+    def queued(self, records: int) -> None:
+        """Count records on their way to the agent."""
+        self._queued += records
+
+    # Assignments begin and end.
+
+    def begin(self, assignment: WorkerAssignment) -> None:
+        """Decide for these partitions from now on."""
+        self.assignment = assignment
+        self._open = _OpenBatch(self._output_topics)
+        self._queued = 0
+        metrics.PARTITIONS_OWNED.set(len(assignment.partitions))
+        self._changed.set()
+
+    def suspend(self) -> None:
+        """Decide nothing more for this assignment. What is not under way is dropped: it was never visible."""
+        self.assignment = None
+        self._open = _OpenBatch(self._output_topics)
+        metrics.PARTITIONS_OWNED.set(0)
+        self._changed.set()
+
+    async def hand_over(self) -> None:
+        """Let the transaction under way finish, within a bound; nothing else was started."""
+        self.suspend()
+        if self._under_way is None:
+            return
+        done, _ = await asyncio.wait([self._under_way.future], timeout=HAND_OVER_SECONDS_MAX)
+        if not done:
+            fail_stop("the transaction under way did not end before the partitions had to go")
+
+    def close(self) -> None:
+        """End the commit thread."""
+        self._executor.shutdown(wait=True)
+
+    # Records come in.
+
+    async def take(self, polled: Polled) -> None:
+        """Decide polled records; waits while the open batch is full."""
+        assignment = polled.assignment
+        records = polled.records
+        for start in range(0, len(records), SLICE_RECORDS):
+            while self._is_full() and self.assignment is assignment:
+                await self._wait_for_commit()
+            if self.assignment is not assignment:
+                return
+            self._decide(self.assignment, records[start : start + SLICE_RECORDS])
+            self._queued -= min(SLICE_RECORDS, len(records) - start)
+            self._pump()
+        self._changed.set()
+
+    def _is_full(self) -> bool:
+        return (
+            self._open.records >= limits.BATCH_RECORDS_MAX or self._open.messages() >= MESSAGES_MAX
+        )
+
+    async def _wait_for_commit(self) -> None:
+        if self._under_way is None:
+            self._pump()
+        if self._under_way is not None:
+            await asyncio.wait([self._under_way.future])
+            await asyncio.sleep(0)
+
+    def _decide(self, assignment: WorkerAssignment, records: list[Any]) -> None:
+        first, last = records[0], records[-1]
+        partition = assignment.partitions[first.partition]
+        topic = first.topic
+        position = partition.positions[topic]
+        if first.offset < position:
+            records = [record for record in records if record.offset >= position]
+            if not records:
+                return
+        opened = self._open
+        dead_letters = opened.outputs.messages[self._dead_letters]
+        dead_before = len(dead_letters)
+        partition.decider.decide(records, opened.outputs)
+        partition.positions[topic] = last.offset + 1
+        opened.records += len(records)
+        opened.topics[topic] = opened.topics.get(topic, 0) + len(records)
+        opened.touched.setdefault(partition.number, set()).add(topic)
+        self._watch_dead_letters(partition, len(records), len(dead_letters) - dead_before)
+
+    def _watch_dead_letters(self, partition: OwnedPartition, records: int, dead: int) -> None:
+        if dead < records:
+            partition.dead_letter_run = 0
+            return
+        partition.dead_letter_run += dead
+        if partition.dead_letter_run > limits.DEAD_LETTER_RUN_MAX:
+            raise Fault(
+                f"{partition.dead_letter_run} dead letters in a row on partition {partition.number}: "
+                "this worker or a producer is deployed wrongly; nothing more is drained"
+            )
+
+    # Batches go out.
+
+    def _pump(self) -> None:
+        """Start a transaction if none is under way and something was decided."""
+        if self._under_way is not None:
+            if not self._under_way.future.done():
+                return
+            self._finish(self._under_way)
+        assignment, opened = self.assignment, self._open
+        if assignment is None or opened.records == 0:
+            return
+        self._open = _OpenBatch(self._output_topics)
+        batch = self._seal(assignment, opened)
+        future = asyncio.get_running_loop().run_in_executor(
+            self._executor, self._commit_and_store, assignment, batch
+        )
+        self._under_way = _UnderWay(future, assignment, batch, opened)
+        future.add_done_callback(self._on_done)
+
+    def _seal(self, assignment: WorkerAssignment, opened: _OpenBatch) -> SealedBatch:
+        partitions = assignment.partitions
+        return SealedBatch(
+            group_metadata=assignment.group_metadata,
+            offsets={
+                (topic, number): partitions[number].positions[topic]
+                for number, topics in opened.touched.items()
+                for topic in topics
+            },
+            rows={number: partitions[number].seal() for number in opened.touched},
+            outputs=opened.outputs,
+            records=opened.records,
+        )
+
+    def _commit_and_store(self, assignment: WorkerAssignment, batch: SealedBatch) -> None:
+        """Commit thread: the transaction, then RocksDB."""
+        started = time.perf_counter()
+        ends = self._writer.commit(batch)
+        committed = time.perf_counter()
+        metrics.COMMIT_SECONDS.observe(committed - started)
+        now_ms = int(time.time() * 1000)
+        self._reach("before-store")
+        for number, rows in batch.rows.items():
+            store = assignment.partitions[number].store
+            store.apply(rows, Position(ends[number], now_ms, store.position.topic_id))
+        self._reach("after-store")
+        metrics.STORE_SECONDS.observe(time.perf_counter() - committed)
+
+    def _on_done(self, future: "asyncio.Future[None]") -> None:
+        try:
+            if self._under_way is not None and self._under_way.future is future:
+                self._finish(self._under_way)
+            self._pump()
+        except Exception as error:  # noqa: BLE001 - whatever it was, the state cannot be trusted
+            fail_stop("the cycle broke", error)
+
+    def _finish(self, under_way: _UnderWay) -> None:
+        """Take in the outcome of the transaction that was under way."""
+        self._under_way = None
+        self._changed.set()
+        try:
+            under_way.future.result()
+        except Aborted as aborted:
+            log.warning("transaction aborted, its records are read again", cause=str(aborted))
+            metrics.ABORTED.inc()
+            if self.assignment is under_way.assignment:
+                self.suspend()
+                self._on_aborted()
+            return
+        for number, rows in under_way.batch.rows.items():
+            partition = under_way.assignment.partitions[number]
+            partition.rows.settle(rows)
+            partition.decider.committed()
+        metrics.BATCHES.inc()
+        metrics.BATCH_RECORDS.observe(under_way.batch.records)
+        metrics.DEAD_LETTERS.inc(len(under_way.opened.outputs.messages[self._dead_letters]))
+        for topic, records in under_way.opened.topics.items():
+            metrics.DECIDED.labels(topic).inc(records)
+
+
+def read_watermark(
+    value: bytes | None, sources: Sequence[str]
+) -> tuple[dict[str, int], bytes | None]:
+    """Positions and checkpoint of a watermark row.
+
+    Returns:
+        Source topic to next offset (a topic the row does not name is absent), and the decider's checkpoint.
+
+    Raises:
+        Fault: the row has a layout of a later release.
+
+    """
+    if value is None:
+        return {}, None
+    watermark = msgspec.msgpack.decode(value, type=Watermark)
+    if watermark.format != _WATERMARK_FORMAT:
+        raise Fault(f"watermark row of format {watermark.format}: written by a later release")
+    offsets: Mapping[str, int] = watermark.offsets
+    return {topic: offsets[topic] for topic in sources if topic in offsets}, watermark.checkpoint

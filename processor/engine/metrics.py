@@ -1,0 +1,34 @@
+"""The engine's metrics: every name, kind and meaning in one place (Prometheus)."""
+
+from prometheus_client import Counter, Gauge, Histogram
+
+_COMMIT_BUCKETS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 5.0)
+
+DECIDED = Counter(
+    "holdfast_records_decided_total", "Source records decided and committed.", ["topic"]
+)
+DEAD_LETTERS = Counter("holdfast_dead_letters_total", "Records sent to the dead letters.")
+BATCHES = Counter("holdfast_batches_committed_total", "Kafka transactions committed.")
+ABORTED = Counter(
+    "holdfast_batches_aborted_total", "Kafka transactions aborted; their records are read again."
+)
+BATCH_RECORDS = Histogram(
+    "holdfast_batch_records",
+    "Source records per transaction.",
+    buckets=(1, 10, 100, 500, 1000, 2000, 4000, 8000),
+)
+COMMIT_SECONDS = Histogram(
+    "holdfast_commit_seconds", "Duration of a transaction.", buckets=_COMMIT_BUCKETS
+)
+STORE_SECONDS = Histogram(
+    "holdfast_store_seconds",
+    "Duration of the RocksDB write after a commit.",
+    buckets=_COMMIT_BUCKETS,
+)
+RESTORED_ROWS = Counter("holdfast_restored_rows_total", "Changelog rows restored.")
+RESTORE_SECONDS = Histogram("holdfast_restore_seconds", "Duration of a restore on assignment.")
+PARTITIONS_OWNED = Gauge("holdfast_partitions_owned", "Partitions this worker decides for now.")
+WATERMARK_DIFFERENCES = Counter(
+    "holdfast_watermark_differences_total",
+    "Assignments on which the committed group offset differed from the watermark row.",
+)

@@ -1,0 +1,197 @@
+"""Bringing a partition's rows up to its changelog before it decides.
+
+Order matters (design section 2): first the *stable* committed offsets of the source topics, which waits until every
+transaction with pending offsets is decided; then the changelog's end, which so covers every committed batch; then
+read_committed up to that end. The watermark row found there, not the group offset, says where to read on: it was
+committed with the rows. If the process dies here nothing has happened; the next owner starts over.
+"""
+
+import asyncio
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Executor
+from typing import Any, Final
+
+import structlog
+from aiokafka import AIOKafkaConsumer
+from aiokafka.structs import TopicPartition as AioTopicPartition
+from confluent_kafka import OFFSET_INVALID, Consumer, TopicPartition
+
+from processor.engine.faults import Fault
+from processor.engine.metrics import RESTORE_SECONDS, RESTORED_ROWS
+from processor.engine.store import PartitionStore, Position
+
+FETCH_BYTES_MAX: Final = 4 * 1024 * 1024  # One fetch of one changelog partition.
+POLL_TIMEOUT_MS: Final = 200
+STALL_SECONDS_MAX: Final = (
+    60.0  # No progress for this long: longer than any transaction stays open.
+)
+OFFSETS_TIMEOUT_S: Final = 30.0
+# A tombstone may be compacted away delete.retention.ms (a day) after it was written. A database older than half of
+# that could keep rows that were deleted meanwhile, so it is rebuilt instead of caught up.
+POSITION_AGE_MS_MAX: Final = 12 * 3_600_000
+
+log = structlog.get_logger(__name__)
+
+
+class OffsetReader:
+    """Stable committed offsets and changelog ends, asked with librdkafka. Methods block."""
+
+    def __init__(self, client: Mapping[str, Any], group_id: str) -> None:
+        self._consumer = Consumer(
+            {
+                **client,
+                "group.id": group_id,
+                "enable.auto.commit": False,
+                # Makes committed() ask for stable offsets: it waits for pending transactions.
+                "isolation.level": "read_committed",
+            }
+        )
+
+    def committed(self, sources: Sequence[tuple[str, int]]) -> dict[tuple[str, int], int | None]:
+        """Stable committed offset per source partition; None where nothing was ever committed."""
+        wanted = [TopicPartition(topic, partition) for topic, partition in sources]
+        found = self._consumer.committed(wanted, timeout=OFFSETS_TIMEOUT_S)
+        for entry in found:
+            if entry.error is not None:
+                raise Fault(f"committed offset of {entry.topic}/{entry.partition}: {entry.error}")
+        return {
+            (entry.topic, entry.partition): None if entry.offset == OFFSET_INVALID else entry.offset
+            for entry in found
+        }
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._consumer.close()
+
+
+class Restorer:
+    """Restores the changelog partitions of one assignment, all at once."""
+
+    def __init__(
+        self,
+        client: Mapping[str, Any],
+        *,
+        changelog: str,
+        offsets: OffsetReader,
+        executor: Executor,
+    ) -> None:
+        self._client = client
+        self._changelog = changelog
+        self._offsets = offsets
+        self._executor = executor
+
+    async def restore(
+        self, stores: Mapping[int, PartitionStore], sources: Sequence[str]
+    ) -> dict[tuple[str, int], int | None]:
+        """Bring every store up to date; returns the stable committed source offsets.
+
+        Raises:
+            Fault: the changelog cannot be read to its end.
+
+        """
+        loop = asyncio.get_running_loop()
+        started = time.monotonic()
+        wanted = [(topic, partition) for partition in stores for topic in sources]
+        committed = await loop.run_in_executor(self._executor, self._offsets.committed, wanted)
+        rows = await self._read_changelogs(stores)
+        seconds = time.monotonic() - started
+        RESTORED_ROWS.inc(rows)
+        RESTORE_SECONDS.observe(seconds)
+        log.info("restored", partitions=sorted(stores), rows=rows, seconds=round(seconds, 3))
+        return committed
+
+    async def _read_changelogs(self, stores: Mapping[int, PartitionStore]) -> int:
+        tail = self._new_consumer("read_committed")
+        ends = self._new_consumer("read_uncommitted")
+        await tail.start()
+        await ends.start()
+        try:
+            tps = {p: AioTopicPartition(self._changelog, p) for p in stores}
+            # The true end, open transactions included: reading to it waits until they are decided.
+            end_offsets = await ends.end_offsets(list(tps.values()))
+            begin_offsets = await ends.beginning_offsets(list(tps.values()))
+            await ends.stop()
+            tail.assign(list(tps.values()))
+            behind: dict[int, int] = {}
+            for partition, tp in tps.items():
+                start = _start_offset(
+                    stores[partition], begin_offsets[tp], end_offsets[tp], int(time.time() * 1000)
+                )
+                tail.seek(tp, start)
+                if start < end_offsets[tp]:
+                    behind[partition] = end_offsets[tp]
+            return await self._follow(tail, stores, behind)
+        finally:
+            await ends.stop()
+            await tail.stop()
+
+    async def _follow(
+        self, tail: AIOKafkaConsumer, stores: Mapping[int, PartitionStore], behind: dict[int, int]
+    ) -> int:
+        """Apply records until every partition in `behind` has reached its end offset."""
+        rows = 0
+        fresh = {partition for partition in behind if stores[partition].position.offset == 0}
+        progress_at = time.monotonic()
+        while behind:
+            tps = [AioTopicPartition(self._changelog, p) for p in behind]
+            polled = await tail.getmany(*tps, timeout_ms=POLL_TIMEOUT_MS)
+            for tp, records in polled.items():
+                rows += len(records)
+                stores[tp.partition].restore(
+                    records,
+                    Position(records[-1].offset + 1, records[-1].timestamp, _topic_id(stores, tp)),
+                    derive_deletions=tp.partition not in fresh,
+                )
+                progress_at = time.monotonic()
+            for partition, end in list(behind.items()):
+                # Past control records too: they are never delivered, but move the position.
+                if await tail.position(AioTopicPartition(self._changelog, partition)) >= end:
+                    del behind[partition]
+                    progress_at = time.monotonic()
+            if time.monotonic() - progress_at > STALL_SECONDS_MAX:
+                raise Fault(
+                    f"changelog partitions {sorted(behind)} did not move for {STALL_SECONDS_MAX} s"
+                )
+        return rows
+
+    def _new_consumer(self, isolation_level: str) -> AIOKafkaConsumer:
+        return AIOKafkaConsumer(
+            **self._client,
+            group_id=None,
+            enable_auto_commit=False,
+            auto_offset_reset="none",
+            isolation_level=isolation_level,
+            max_partition_fetch_bytes=FETCH_BYTES_MAX,
+            fetch_max_bytes=4 * FETCH_BYTES_MAX,
+            fetch_max_wait_ms=POLL_TIMEOUT_MS,
+            check_crcs=False,  # TCP and the broker have checked; a third time costs a tenth of a restore.
+        )
+
+
+def _topic_id(stores: Mapping[int, PartitionStore], tp: AioTopicPartition) -> str:
+    return stores[tp.partition].position.topic_id
+
+
+def _start_offset(store: PartitionStore, begin: int, end: int, now_ms: int) -> int:
+    """Where to read the changelog from; wipes a database that cannot be caught up."""
+    position = store.position
+    if position.offset == 0:
+        return begin
+    ahead = position.offset > end
+    trimmed = position.offset < begin
+    old = now_ms - position.timestamp_ms > POSITION_AGE_MS_MAX and position.offset < end
+    if not (ahead or trimmed or old):
+        return position.offset
+    log.warning(
+        "rebuilding a database that cannot be caught up",
+        path=str(store.path),
+        position=position.offset,
+        changelog_begin=begin,
+        changelog_end=end,
+        ahead=ahead,
+        trimmed=trimmed,
+        old=old,
+    )
+    store.wipe()
+    return begin

@@ -1,0 +1,176 @@
+"""The committed rows of one partition, in RocksDB: a cache of the changelog, never its rival.
+
+The rule: rows and the changelog offset they reach are written in one write batch, and only after the Kafka transaction
+that carried them was committed. There is no write-ahead log: what a crash takes from the memtable, offset and rows
+together, is read again from the changelog. So a database is always the state at some changelog offset, and may be
+thrown away at any time.
+"""
+
+import shutil
+import struct
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+from rocksdict import BlockBasedOptions, Cache, Options, Rdict, WriteBatch, WriteOptions
+
+# Keys beginning with this byte are the engine's and never reach the changelog.
+_POSITION_KEY: Final = b"\x00position"
+_POSITION: Final = struct.Struct(">qq")
+
+WRITE_BUFFER_BYTES: Final = 32 * 1024 * 1024  # Per partition, times two: memory against flushes.
+WRITE_BUFFERS: Final = 2
+BLOCK_BYTES: Final = 8 * 1024
+BLOOM_BITS: Final = 10  # One percent of lookups of an unknown request id touch a block.
+
+Derive = Callable[[bytes, bytes], Iterable[tuple[bytes, bytes]]]
+
+
+class Position(msgspec.Struct, frozen=True):
+    """How far the database has followed its changelog.
+
+    Attributes:
+        offset: next changelog offset to apply.
+        timestamp_ms: broker time of the last record applied; tells how old an old copy is.
+        topic_id: incarnation of the changelog topic the offset belongs to.
+
+    """
+
+    offset: int
+    timestamp_ms: int
+    topic_id: str
+
+
+def shared_cache(cache_bytes: int) -> Cache:
+    """Block cache shared by all partitions of the worker, bounded by `cache_bytes`."""
+    return Cache(cache_bytes)
+
+
+def _options(cache: Cache) -> Options:
+    table = BlockBasedOptions()
+    table.set_block_cache(cache)
+    table.set_block_size(BLOCK_BYTES)
+    table.set_bloom_filter(BLOOM_BITS, block_based=False)
+    table.set_cache_index_and_filter_blocks(True)
+    table.set_pin_l0_filter_and_index_blocks_in_cache(True)
+    options = Options(raw_mode=True)
+    options.create_if_missing(True)
+    options.set_block_based_table_factory(table)
+    options.set_write_buffer_size(WRITE_BUFFER_BYTES)
+    options.set_max_write_buffer_number(WRITE_BUFFERS)
+    options.set_memtable_whole_key_filtering(True)
+    options.set_memtable_prefix_bloom_ratio(0.05)
+    options.set_level_compaction_dynamic_level_bytes(True)
+    options.set_max_background_jobs(2)
+    options.set_keep_log_file_num(2)
+    return options
+
+
+class PartitionStore:
+    """RocksDB of one partition. Opening wipes it when it belongs to another incarnation of the topic."""
+
+    __slots__ = ("_cache", "_db", "_derive", "get", "path", "position")
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        cache: Cache,
+        topic_id: str,
+        derive: Derive,
+    ) -> None:
+        self.path = path
+        self._cache = cache
+        self._derive = derive
+        self._open()
+        if self.position.topic_id not in ("", topic_id):
+            self.wipe()
+        self.position = msgspec.structs.replace(self.position, topic_id=topic_id)
+
+    def _open(self) -> None:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self._db = Rdict(str(self.path), options=_options(self._cache))
+        write_options = WriteOptions()
+        write_options.disable_wal = True
+        self._db.set_write_options(write_options)
+        self.get: Callable[[bytes], bytes | None] = self._db.get
+        self.position = _decode_position(self._db.get(_POSITION_KEY))
+
+    def wipe(self) -> None:
+        """Throw the database away; the changelog has everything."""
+        topic_id = self.position.topic_id
+        self._db.close()
+        shutil.rmtree(self.path)
+        self._open()
+        self.position = msgspec.structs.replace(self.position, topic_id=topic_id)
+
+    def scan(self, group: bytes, after: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
+        """Committed rows of the group with a key greater than `after`, in key order."""
+        iterator = self._db.iter()
+        start = after if after > group else group
+        iterator.seek(start)
+        if after and iterator.valid() and iterator.key() == after:
+            iterator.next()
+        while iterator.valid():
+            key = iterator.key()
+            if not key.startswith(group):
+                return
+            yield key, iterator.value()
+            iterator.next()
+
+    def apply(self, changes: Mapping[bytes, bytes | None], position: Position) -> None:
+        """Write committed rows and the changelog offset they reach, in one batch."""
+        batch = WriteBatch(raw_mode=True)
+        put, delete = batch.put, batch.delete
+        for key, value in changes.items():
+            if value is None:
+                delete(key)
+            else:
+                put(key, value)
+        self._write(batch, position)
+
+    def restore(self, records: Iterable[Any], position: Position, *, derive_deletions: bool) -> int:
+        """Apply changelog records in order and the index rows derived from them; returns how many.
+
+        `derive_deletions`: the database held rows before this restore, so a row that goes or changes may leave index
+        rows behind that must go too. A restore from nothing can skip that lookup.
+        """
+        batch = WriteBatch(raw_mode=True)
+        latest: dict[bytes, bytes | None] = {record.key: record.value for record in records}
+        put, delete, derive = batch.put, batch.delete, self._derive
+        for key, value in latest.items():
+            if derive_deletions:
+                before = self.get(key)
+                if before is not None:
+                    for index_key, _ in derive(key, before):
+                        delete(index_key)
+            if value is None:
+                delete(key)
+                continue
+            put(key, value)
+            for index_key, index_value in derive(key, value):
+                put(index_key, index_value)
+        self._write(batch, position)
+        return len(latest)
+
+    def _write(self, batch: WriteBatch, position: Position) -> None:
+        batch.put(_POSITION_KEY, _encode_position(position))
+        self._db.write(batch)
+        self.position = position
+
+    def close(self) -> None:
+        """Flush the memtable, so that the next start has less to catch up, and close."""
+        self._db.flush()
+        self._db.close()
+
+
+def _encode_position(position: Position) -> bytes:
+    return _POSITION.pack(position.offset, position.timestamp_ms) + position.topic_id.encode()
+
+
+def _decode_position(value: bytes | None) -> Position:
+    if value is None:
+        return Position(0, 0, "")
+    offset, timestamp_ms = _POSITION.unpack_from(value)
+    return Position(offset, timestamp_ms, value[_POSITION.size :].decode())

@@ -1,0 +1,182 @@
+"""One Kafka transaction per batch: changelog rows, outputs and source offsets become visible together or not at all.
+
+One transactional producer per worker, fenced by the group's generation (KIP-447): the generation sent with the
+offsets is the one under which the batch was fetched, captured with the batch. Read again at commit time, a zombie's
+stale batch would carry a fresh generation and pass.
+"""
+
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+import msgspec
+from confluent_kafka import KafkaError, KafkaException, Producer, TopicPartition
+
+from processor.engine.faults import Fault
+from processor.engine.ports import Message, Outputs
+from processor.engine.rows import Changes
+
+# librdkafka's default of 100 ms makes every small transaction take 100 ms: CONCURRENT_TRANSACTIONS, answered while
+# the markers of the previous one are being written, is retried at this pace.
+RETRY_BACKOFF_MS: Final = 1
+QUEUE_MESSAGES_MAX: Final = (
+    1_000_000  # Above the messages of the largest batch (cycle.MESSAGES_MAX plus one slice).
+)
+QUEUE_KBYTES_MAX: Final = 1_048_576
+COMMIT_RETRIES_MAX: Final = 50  # Retriable errors of one commit, before it counts as a fault.
+
+
+class Aborted(Exception):
+    """The transaction was aborted: nothing of the batch is visible, and its records are to be read again."""
+
+
+class SealedBatch(msgspec.Struct, frozen=True):
+    """What one transaction carries.
+
+    Attributes:
+        group_metadata: membership under which the records were fetched.
+        offsets: (source topic, partition) to the next offset to read.
+        rows: partition to changed rows, changelog order; the watermark row is the last of each.
+        outputs: messages to produce.
+        records: number of source records decided.
+
+    """
+
+    group_metadata: bytes
+    offsets: Mapping[tuple[str, int], int]
+    rows: Mapping[int, Changes]
+    outputs: Outputs
+    records: int
+
+
+class TransactionWriter:
+    """The worker's transactional producer. All methods block; they run on the commit thread."""
+
+    def __init__(
+        self,
+        client: Mapping[str, Any],
+        *,
+        transactional_id: str,
+        transaction_timeout_ms: int,
+        changelog: str,
+        local_kinds: frozenset[int],
+        reach: Callable[[str], None],
+    ) -> None:
+        self._changelog = changelog
+        self._local_kinds = local_kinds
+        self._reach = reach
+        self._producer = Producer(
+            {
+                **client,
+                "transactional.id": transactional_id,
+                "transaction.timeout.ms": transaction_timeout_ms,
+                "acks": "all",
+                "retry.backoff.ms": RETRY_BACKOFF_MS,
+                "retry.backoff.max.ms": 100,
+                "linger.ms": 5,  # Cut short by the flush inside commit_transaction.
+                "batch.size": 1_000_000,
+                "batch.num.messages": 20_000,
+                "queue.buffering.max.messages": QUEUE_MESSAGES_MAX,
+                "queue.buffering.max.kbytes": QUEUE_KBYTES_MAX,
+                "compression.type": "none",
+            }
+        )
+
+    def start(self, timeout_s: float) -> None:
+        """Fence an earlier incarnation with the same transactional id and abort what it left open."""
+        self._producer.init_transactions(timeout_s)
+
+    def commit(self, batch: SealedBatch) -> dict[int, int]:
+        """Produce and commit the batch; returns the next changelog offset of every partition in it.
+
+        Raises:
+            Aborted: nothing of it is visible.
+            Fault: the outcome is unknown, or the producer was fenced.
+
+        """
+        try:
+            return self._commit(batch)
+        except KafkaException as exception:
+            error: KafkaError = exception.args[0]
+            if error.fatal() or not error.txn_requires_abort():
+                raise Fault(f"transaction failed: {error}") from exception
+            self._abort(error)
+            raise Aborted(str(error)) from exception
+
+    def _commit(self, batch: SealedBatch) -> dict[int, int]:
+        producer, reach = self._producer, self._reach
+        reach("before-produce")
+        producer.begin_transaction()
+        ends = {
+            partition: self._produce_rows(partition, rows) for partition, rows in batch.rows.items()
+        }
+        for topic, messages in batch.outputs.messages.items():
+            self._produce(topic, messages)
+        for topic, partition, key, value, headers in batch.outputs.addressed:
+            where = {} if partition is None else {"partition": partition}
+            producer.produce(topic, value=value, key=key, headers=headers, **where)
+        reach("after-produce")
+        offsets = [
+            TopicPartition(topic, partition, offset)
+            for (topic, partition), offset in batch.offsets.items()
+        ]
+        self._retrying(lambda: producer.send_offsets_to_transaction(offsets, batch.group_metadata))
+        reach("before-commit")
+        self._retrying(producer.commit_transaction)
+        producer.poll(0)
+        reach("after-commit")
+        return {partition: _delivered(partition, end) for partition, end in ends.items()}
+
+    def _produce_rows(self, partition: int, rows: Changes) -> list[int]:
+        """Produce the partition's rows; the returned list gets the last one's offset on delivery."""
+        local_kinds = self._local_kinds
+        messages: list[Message] = [
+            {"key": key, "value": value} for key, value in rows.items() if key[0] not in local_kinds
+        ]
+        end: list[int] = []
+
+        def delivered(error: KafkaError | None, message: Any) -> None:
+            if error is None:
+                end.append(message.offset() + 1)
+
+        messages[-1]["callback"] = delivered
+        self._produce(self._changelog, messages, partition)
+        return end
+
+    def _produce(self, topic: str, messages: list[Message], partition: int | None = None) -> None:
+        if not messages:
+            return
+        where = () if partition is None else (partition,)
+        queued = self._producer.produce_batch(topic, messages, *where)
+        if queued != len(messages):
+            errors = {str(message["_error"]) for message in messages if "_error" in message}
+            raise Fault(f"{len(messages) - queued} messages for {topic} refused: {errors}")
+
+    def _retrying(self, call: Callable[[], Any]) -> None:
+        for _ in range(COMMIT_RETRIES_MAX):
+            try:
+                call()
+            except KafkaException as exception:
+                error: KafkaError = exception.args[0]
+                if not error.retriable():
+                    raise
+                time.sleep(RETRY_BACKOFF_MS / 1000)
+            else:
+                return
+        raise Fault(
+            f"the transaction coordinator kept answering 'try again' {COMMIT_RETRIES_MAX} times"
+        )
+
+    def _abort(self, cause: KafkaError) -> None:
+        try:
+            self._retrying(self._producer.abort_transaction)
+        except KafkaException as exception:
+            raise Fault(f"abort after {cause} failed: {exception.args[0]}") from exception
+
+
+def _delivered(partition: int, end: list[int]) -> int:
+    if not end:
+        raise Fault(
+            f"changelog partition {partition}: committed, but its last row was not reported delivered"
+        )
+    return end[0]

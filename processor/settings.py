@@ -1,0 +1,162 @@
+"""The worker's settings: the only module of this room that reads the environment. Read once, checked whole."""
+
+import os
+import ssl
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import faust
+import msgspec
+from msgspec import Meta
+
+_Port = Annotated[int, Meta(ge=0, le=65535)]
+
+
+class KafkaConnection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How to reach the cluster. Secrets never appear in the representation.
+
+    Attributes:
+        bootstrap_servers: host:port, comma-separated.
+        security_protocol: PLAINTEXT, SSL, SASL_PLAINTEXT or SASL_SSL.
+        sasl_mechanism: PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512.
+        ssl_cafile: certificate authorities to trust; empty for the system's.
+
+    """
+
+    bootstrap_servers: str
+    security_protocol: str = "PLAINTEXT"
+    sasl_mechanism: str = "PLAIN"
+    sasl_username: str = ""
+    sasl_password: str = ""
+    ssl_cafile: str = ""
+
+    def __repr__(self) -> str:
+        return f"KafkaConnection({self.bootstrap_servers}, {self.security_protocol})"
+
+    @property
+    def _sasl(self) -> bool:
+        return self.security_protocol.startswith("SASL")
+
+    def _ssl_context(self) -> ssl.SSLContext | None:
+        if not self.security_protocol.endswith("SSL"):
+            return None
+        return ssl.create_default_context(cafile=self.ssl_cafile or None)
+
+    def librdkafka(self) -> dict[str, Any]:
+        """Settings for confluent-kafka."""
+        settings: dict[str, Any] = {
+            "bootstrap.servers": self.bootstrap_servers,
+            "security.protocol": self.security_protocol,
+        }
+        if self._sasl:
+            settings["sasl.mechanism"] = self.sasl_mechanism
+            settings["sasl.username"] = self.sasl_username
+            settings["sasl.password"] = self.sasl_password
+        if self.ssl_cafile:
+            settings["ssl.ca.location"] = self.ssl_cafile
+        return settings
+
+    def aiokafka(self) -> dict[str, Any]:
+        """Keyword arguments for aiokafka."""
+        settings: dict[str, Any] = {
+            "bootstrap_servers": self.bootstrap_servers,
+            "security_protocol": self.security_protocol,
+            "ssl_context": self._ssl_context(),
+        }
+        if self._sasl:
+            settings["sasl_mechanism"] = self.sasl_mechanism
+            settings["sasl_plain_username"] = self.sasl_username
+            settings["sasl_plain_password"] = self.sasl_password
+        return settings
+
+    def faust_credentials(self) -> Any:
+        """Credentials for Faust, None for a plaintext broker."""
+        context = self._ssl_context()
+        if self._sasl:
+            return faust.SASLCredentials(
+                username=self.sasl_username,
+                password=self.sasl_password,
+                mechanism=self.sasl_mechanism,
+                ssl_context=context,
+            )
+        return None if context is None else faust.SSLCredentials(context)
+
+
+class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One worker's settings; every field is an environment variable, see `from_environment`.
+
+    Attributes:
+        data_dir: directory of this worker alone (RocksDB, instance id, schema cache); safe to lose.
+        session_timeout_ms: silence after which the group gives this worker's partitions away.
+        http_port: /live, /ready and /metrics on loopback; 0 for none.
+        web_port: the member's name within the group on one host; distinct per worker.
+        log_format: console or json.
+
+    """
+
+    kafka: KafkaConnection
+    registry_url: str
+    data_dir: Path
+    app_id: str = "holdfast"
+    session_timeout_ms: Annotated[int, Meta(ge=500, le=1_800_000)] = 10_000
+    group_instance_id: str | None = None
+    cache_mb: Annotated[int, Meta(ge=8, le=1_048_576)] = 256
+    http_port: _Port = 0
+    web_port: _Port = 6066
+    configuration_file: str = ""
+    log_format: str = "console"
+    crash_at: str | None = None
+    crash_after: Annotated[int, Meta(ge=0)] = 0
+
+
+_VARIABLES: Mapping[str, str] = {
+    "SCHEMA_REGISTRY_URL": "registry_url",
+    "HOLDFAST_DATA_DIR": "data_dir",
+    "HOLDFAST_APP_ID": "app_id",
+    "HOLDFAST_SESSION_TIMEOUT_MS": "session_timeout_ms",
+    "HOLDFAST_GROUP_INSTANCE_ID": "group_instance_id",
+    "HOLDFAST_CACHE_MB": "cache_mb",
+    "HOLDFAST_HTTP_PORT": "http_port",
+    "HOLDFAST_WEB_PORT": "web_port",
+    "HOLDFAST_CONFIGURATION": "configuration_file",
+    "HOLDFAST_LOG_FORMAT": "log_format",
+    "HOLDFAST_CRASH_AT": "crash_at",
+    "HOLDFAST_CRASH_AFTER": "crash_after",
+}
+_KAFKA_VARIABLES: Mapping[str, str] = {
+    "KAFKA_BOOTSTRAP_SERVERS": "bootstrap_servers",
+    "KAFKA_SECURITY_PROTOCOL": "security_protocol",
+    "KAFKA_SASL_MECHANISM": "sasl_mechanism",
+    "KAFKA_SASL_USERNAME": "sasl_username",
+    "KAFKA_SASL_PASSWORD": "sasl_password",
+    "KAFKA_SSL_CAFILE": "ssl_cafile",
+}
+
+
+def from_environment(
+    overrides: Mapping[str, Any], environment: Mapping[str, str] | None = None
+) -> WorkerSettings:
+    """Settings from the environment; `overrides` (command-line options, None left out) win.
+
+    Raises:
+        msgspec.ValidationError: a value is missing, unknown or out of range; the message names the field.
+
+    """
+    found = os.environ if environment is None else environment
+    kafka = {field: found[name] for name, field in _KAFKA_VARIABLES.items() if name in found}
+    values: dict[str, Any] = {
+        field: found[name] for name, field in _VARIABLES.items() if name in found
+    }
+    given = {name: value for name, value in overrides.items() if value is not None}
+    if "bootstrap_servers" in given:
+        kafka["bootstrap_servers"] = given.pop("bootstrap_servers")
+    return msgspec.convert(
+        {**values, **given, "kafka": kafka}, WorkerSettings, strict=False, dec_hook=_path
+    )
+
+
+def _path(kind: type, value: Any) -> Any:
+    if kind is Path:
+        return Path(value)
+    raise NotImplementedError

@@ -1,0 +1,108 @@
+"""One worker process: settings in, records decided until a signal ends it.
+
+SIGTERM and SIGINT stop it gracefully: the transaction under way finishes or is aborted, the partitions are handed
+over, the databases are flushed. Anything that goes wrong ends it at once (`engine.faults.fail_stop`).
+"""
+
+import logging
+import sys
+import threading
+from collections.abc import Callable, Iterable
+from typing import Any
+from wsgiref.simple_server import WSGIRequestHandler, make_server
+
+import faust
+import structlog
+from prometheus_client import make_wsgi_app
+
+from processor.engine.app import EngineApp, EngineSettings, create_app
+from processor.engine.ports import Domain
+from processor.settings import WorkerSettings
+from schemas import topics
+
+_StartResponse = Callable[[str, list[tuple[str, str]]], Any]
+
+
+def configure_logging(log_format: str) -> None:
+    """One structured line per event, on stderr; `log_format` is console or json."""
+    logging.basicConfig(
+        level=logging.INFO, stream=sys.stderr, format="%(levelname)s %(name)s %(message)s"
+    )
+    # Faust and aiokafka narrate every rebalance; what matters of it the engine says itself.
+    for name in ("faust", "mode", "aiokafka", "kafka"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    renderer: Any = (
+        structlog.processors.JSONRenderer()
+        if log_format == "json"
+        else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+    )
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            renderer,
+        ],
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=True,
+    )
+
+
+def run(settings: WorkerSettings, domain: Domain) -> None:
+    """Run until a signal; does not return before everything has been handed over.
+
+    Raises:
+        Fault: the cluster's topics are not as declared.
+
+    """
+    app = create_app(
+        EngineSettings(
+            app_id=settings.app_id,
+            bootstrap=settings.kafka.bootstrap_servers,
+            table=topics.STOCK_TABLE,
+            sources=topics.SOURCES,
+            data_dir=settings.data_dir,
+            session_timeout_ms=settings.session_timeout_ms,
+            heartbeat_ms=max(100, settings.session_timeout_ms // 5),
+            group_instance_id=settings.group_instance_id,
+            cache_bytes=settings.cache_mb * 1024 * 1024,
+            web_port=settings.web_port,
+            crash_at=settings.crash_at,
+            crash_after=settings.crash_after,
+        ),
+        domain,
+        settings.kafka,
+    )
+    app.prepare()
+    if settings.http_port:
+        _serve_health(app, settings.http_port)
+    worker = faust.Worker(app, loglevel="INFO", override_logging=False, redirect_stdouts=False)
+    try:
+        worker.execute_from_commandline()
+    finally:
+        app.release()
+
+
+class _Quiet(WSGIRequestHandler):
+    def log_message(self, *_: Any) -> None:  # noqa: D102 - scrapes are not news
+        return None
+
+
+def _serve_health(app: EngineApp, port: int) -> None:
+    """Serve /live, /ready (partitions are decided) and /metrics on loopback, in a daemon thread."""
+    metrics = make_wsgi_app()
+
+    def serve(environ: dict[str, Any], start_response: _StartResponse) -> Iterable[bytes]:
+        path = environ["PATH_INFO"]
+        if path == "/metrics":
+            return metrics(environ, start_response)
+        ready = app.flow.assignment is not None
+        ok = path == "/live" or (path == "/ready" and ready)
+        status = (
+            "200 OK" if ok else "503 Service Unavailable" if path == "/ready" else "404 Not Found"
+        )
+        start_response(status, [("Content-Type", "text/plain")])
+        return [b"ok\n" if ok else b"not ready\n"]
+
+    server = make_server("127.0.0.1", port, serve, handler_class=_Quiet)
+    threading.Thread(target=server.serve_forever, name="health", daemon=True).start()

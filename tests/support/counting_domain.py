@@ -1,0 +1,62 @@
+"""A domain that knows no stock: it counts records per key. For tests of the engine alone.
+
+Every record adds one to the counter of its key and answers `key=count@offset`. Values `junk` go to the dead letters.
+The counter is wrong as soon as one record is lost or decided twice.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from processor.engine.ports import Outputs, Record, Rows
+from schemas import topics
+
+
+class CountingDecider:
+    """Counts the records of one partition."""
+
+    def __init__(self, partition: int, rows: Rows, checkpoint: bytes | None) -> None:
+        self._partition = partition
+        self._rows = rows
+        self._decided = int(checkpoint or b"0")
+
+    def decide(self, records: Sequence[Record], outputs: Outputs, /) -> None:
+        """Count every record, answer it."""
+        answers = outputs.messages[topics.RESULTS]
+        for record in records:
+            self._decided += 1
+            if record.value == b"junk":
+                letter = {"value": record.value, "key": record.key, "partition": 0}
+                outputs.messages[topics.DEAD_LETTERS].append(letter)
+                continue
+            key = record.key or b""
+            count = int(self._rows.get(b"K" + key) or b"0") + 1
+            self._rows.put(b"K" + key, b"%d" % count)
+            answer = b"%s=%d@%d" % (key, count, record.offset)
+            answers.append({"key": key, "value": answer, "partition": self._partition})
+
+    def checkpoint(self) -> bytes:
+        """Number of records decided."""
+        return b"%d" % self._decided
+
+    def committed(self) -> None:
+        """Nothing is cached."""
+
+
+class CountingDomain:
+    """Opens `CountingDecider`s."""
+
+    output_topics: Sequence[str] = (topics.RESULTS, topics.DEAD_LETTERS)
+    dead_letter_topic = topics.DEAD_LETTERS
+    group_length: Mapping[int, int] = {}
+    local_kinds: frozenset[int] = frozenset()
+
+    def derive(self, key: bytes, value: bytes, /) -> Iterable[tuple[bytes, bytes]]:
+        """No index rows."""
+        del key, value
+        return ()
+
+    def open(
+        self, partition: int, partitions: int, rows: Rows, checkpoint: bytes | None, /
+    ) -> CountingDecider:
+        """Decider of one partition."""
+        del partitions
+        return CountingDecider(partition, rows, checkpoint)

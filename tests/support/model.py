@@ -1,0 +1,324 @@
+"""What every record should have been answered: a second opinion, in the plainest Python there is.
+
+It shares no code with `processor`. It keeps dictionaries and sums them up anew at every question,
+so that it can be checked by reading. It is given the records of one partition in the order in which
+they were decided, and says what each answer must have been.
+
+Covered: the default configuration; on-hand ADD and SET; RESERVE with and without check, negative
+quantities, UNRESERVE by reservation id, RELEASE by hold id, the hierarchy of levels, remembered
+ids, the refusals of single lines, the offset of a reservation by the status of an ERP transaction,
+once a unit, and its ends.
+Not covered (the load of the fault campaign does not use it): baskets of several lines, expiry,
+EXTEND, CONFIRM, AMEND, TRANSFER, partial grants, dry runs, other configurations, priorities, the
+end of the dedupe window.
+"""
+
+from typing import Final, NamedTuple
+
+from schemas.codes import Code
+from tests.support.wire import Fields
+
+QUANTITY_MAX: Final = 10**18 - 1
+HIERARCHY: Final = ("siteid", "locationid", "colorid", "sizeid")
+BASE_DIMENSIONS: Final = frozenset(
+    ["colorid", "sizeid", "styleid", "configid", "batchid", "serialid", "siteid", "locationid"]
+    + ["statusid", "wmslocationid", "wmspalletid", "licenseplateid", "versionid"]
+    + [f"customdimension{number}" for number in range(1, 13)]
+    + [f"extendeddimension{number}" for number in range(1, 9)]
+)
+RESERVED: Final = "iv.softreserved"
+SIGNS: Final = {
+    "fno.physicalinvent": 1,
+    "fno.ordered": 1,
+    "fno.arrived": 1,
+    "pos.inbound": 1,
+    "iv.ordered": 1,
+    "fno.reservphysical": -1,
+    "pos.outbound": -1,
+    "fno.softreserved": -1,
+}
+# Statuses at which the modifier `Reserve` offsets: the reservation, or the nearest later one.
+OFFSETTING: Final = frozenset(
+    {"RESERVED_ORDERED", "RESERVED_PHYSICAL", "PICKED", "DEDUCTED", "SOLD"}
+)
+ENDED: Final = frozenset({"CANCELLED", "DELETED"})
+
+Node = tuple[str, ...]  # values of the hierarchy's dimensions, as far down as they are given
+
+
+class Place(NamedTuple):
+    """What a reservation id stands for: a product at one node of the hierarchy."""
+
+    organization_id: str
+    product_id: str
+    node: Node
+
+
+class Line(NamedTuple):
+    """The answer one request line must get; `place` and `hold` stand for the ids."""
+
+    code: int
+    quantity: int = 0
+    available: int = 0
+    invalid_quantity: int = 0
+    place: Place | None = None
+    hold: int | None = None
+
+
+class Answer(NamedTuple):
+    """The answer a request must get."""
+
+    code: int
+    lines: tuple[Line, ...]
+
+
+class Follow(NamedTuple):
+    """An event an inventory transaction must cause after its TRANSACTION event."""
+
+    event_type: str
+    code: int
+    quantity: int
+    invalid_quantity: int
+
+
+class Happening(NamedTuple):
+    """The events an inventory transaction must give."""
+
+    code: int
+    follows: tuple[Follow, ...] = ()
+
+
+class Hold:
+    """One accepted line; `number` orders holds by age."""
+
+    def __init__(self, number: int, quantity: int, order_id: str) -> None:
+        self.number = number
+        self.quantity = quantity
+        self.order_id = order_id
+
+
+class Shelf:
+    """One product at one location: its stock rows and what is held of it."""
+
+    def __init__(self) -> None:
+        self.leaves: dict[frozenset[tuple[str, str]], dict[str, int]] = {}
+        self.holds: dict[Node, dict[int, Hold]] = {}
+
+    def reserved(self, node: Node) -> int:
+        """Quantity held at exactly this node."""
+        return sum(hold.quantity for hold in self.holds.get(node, {}).values())
+
+    def free(self, node: Node) -> int:
+        """Supply below the node less what is held at it or below it."""
+        supply = 0
+        for dimensions, measures in self.leaves.items():
+            if node_of(dict(dimensions))[: len(node)] == node:
+                supply += sum(SIGNS.get(name, 0) * amount for name, amount in measures.items())
+        held = sum(self.reserved(other) for other in self.holds if other[: len(node)] == node)
+        return supply - held
+
+    def available(self, node: Node) -> int:
+        """What a reservation at the node could still get: no level above it may run short."""
+        return min(self.free(node[:depth]) for depth in range(2, len(node) + 1))
+
+    def hold(self, node: Node, number: int, quantity: int, order_id: str = "") -> None:
+        """Hold a quantity at a node."""
+        self.holds.setdefault(node, {})[number] = Hold(number, quantity, order_id)
+
+    def take(self, node: Node, quantity: int, order_id: str = "", hold: int | None = None) -> int:
+        """Take back up to `quantity`: from one hold, else the order's own first, then oldest first.
+
+        Returns what was taken.
+
+        """
+        holds = self.holds.get(node, {})
+        chosen = [entry for entry in holds.values() if hold is None or entry.number == hold]
+        chosen.sort(key=lambda entry: (not order_id or entry.order_id != order_id, entry.number))
+        taken = 0
+        for entry in chosen:
+            part = min(entry.quantity, quantity - taken)
+            entry.quantity -= part
+            taken += part
+            if not entry.quantity:
+                del holds[entry.number]
+        return taken
+
+
+def lowered(dimensions: Fields) -> dict[str, str]:
+    """Dimensions with lower-case names."""
+    return {name.lower(): value for name, value in dimensions.items()}
+
+
+def node_of(dimensions: dict[str, str]) -> Node:
+    """Values along the hierarchy, down to the first that is missing or empty."""
+    node: list[str] = []
+    for name in HIERARCHY:
+        if not dimensions.get(name):
+            break
+        node.append(dimensions[name])
+    return tuple(node)
+
+
+class Refused(Exception):
+    """A line is refused with this code before stock is looked at."""
+
+    def __init__(self, code: Code) -> None:
+        self.code = code
+
+
+def text_is_valid(text: str, longest: int) -> bool:
+    """Whether an id has 1 to `longest` characters and no control characters."""
+    return 0 < len(text) <= longest and all(
+        ord(letter) >= 32 and ord(letter) != 127 for letter in text
+    )
+
+
+class Model:
+    """The records of one partition, decided one after the other.
+
+    `ids` is what the checker has learned: the text of a reservation id to what it stands for. The
+    model cannot know how the engine hashes, only that the same place must always get the same id
+    and another place another one.
+    """
+
+    def __init__(self, ids: dict[str, Place]) -> None:
+        self.ids = ids
+        self.shelves: dict[tuple[str, ...], Shelf] = {}
+        self.answers: dict[str, tuple[Fields, Answer]] = {}
+        self.events: set[str] = set()
+        self.ledger: dict[str, Entry] = {}
+        self.counted_at: dict[tuple[Shelf, frozenset[tuple[str, str]], str], int] = {}
+
+    def shelf(self, organization_id: str, product_id: str, node: Node) -> Shelf:
+        """The product at the location that a node lies in."""
+        return self.shelves.setdefault((organization_id, product_id, *node[:2]), Shelf())
+
+    def decide_request(self, request: Fields, sequence: int) -> tuple[Answer, bool]:
+        """The answer to a request, and whether it is a repeat of an earlier one."""
+        request_id = request["request_id"]
+        if not text_is_valid(request_id, 128):
+            return Answer(Code.REQUEST_ID_INVALID, ()), False
+        if request_id in self.answers:
+            content, answer = self.answers[request_id]
+            if content == request:
+                return answer, True
+            return Answer(Code.REQUEST_ID_REUSED, ()), False
+        answer = self._decide_new(request, sequence)
+        self.answers[request_id] = (request, answer)
+        return answer, False
+
+    def _decide_new(self, request: Fields, sequence: int) -> Answer:
+        if not request["lines"]:
+            return Answer(Code.NO_LINES, ())
+        assert len(request["lines"]) == 1, "the model does not cover baskets"
+        if request["action"] not in {"RESERVE", "UNRESERVE", "RELEASE"}:
+            return Answer(Code.ACTION_UNKNOWN, ())
+        try:
+            line = self._decide_line(request, request["lines"][0], sequence * 512)
+        except Refused as refused:
+            line = Line(refused.code)
+        return Answer(line.code, (line,))
+
+    def _decide_line(self, request: Fields, line: Fields, number: int) -> Line:
+        if not text_is_valid(line["product_id"], 128):
+            raise Refused(Code.PRODUCT_INVALID)
+        node = reservable_node(lowered(line["dimensions"]))
+        check_measure(line["measure"].lower() or RESERVED)
+        check_quantity(request["action"], line)
+        place = Place(request["organization_id"], line["product_id"], node)
+        shelf = self.shelf(*place)
+        if request["action"] == "RESERVE" and line["quantity"] > 0:
+            return reserve(shelf, place, line, number)
+        if request["action"] == "RESERVE":
+            return give_back(shelf, place, -line["quantity"])
+        if request["action"] == "UNRESERVE":
+            return self._unreserve(shelf, place, line)
+        return self._release(shelf, place, line)
+
+    def _unreserve(self, shelf: Shelf, place: Place, line: Fields) -> Line:
+        detail = line["detail"] or {}
+        if self.ids.get(detail.get("reservation_id", "")) != place:
+            available = shelf.available(place.node)
+            return Line(Code.RESERVATION_UNKNOWN, 0, available, line["quantity"])
+        return give_back(shelf, place, line["quantity"])
+
+    def _release(self, shelf: Shelf, place: Place, line: Fields) -> Line:
+        detail = line["detail"] or {}
+        reservation_id, _, number_text = detail.get("hold_id", "").rpartition("-")
+        number = int(number_text) if number_text.isdecimal() else -1
+        holds = shelf.holds.get(place.node, {})
+        if self.ids.get(reservation_id) != place or number not in holds:
+            return Line(Code.HOLD_UNKNOWN, 0, shelf.available(place.node), line["quantity"])
+        asked = line["quantity"] or holds[number].quantity
+        taken = shelf.take(place.node, asked, hold=number)
+        code = Code.ACCEPTED if taken == asked else Code.PARTIAL
+        return Line(code, taken, shelf.available(place.node), asked - taken, place, number)
+
+
+def reservable_node(dimensions: dict[str, str]) -> Node:
+    """The level a line names, as values along the hierarchy.
+
+    Raises:
+        Refused: an unknown name, a value too long, no site or warehouse, a gap in the hierarchy.
+
+    """
+    if not dimensions.keys() <= BASE_DIMENSIONS:
+        raise Refused(Code.DIMENSION_UNKNOWN)
+    if any(len(value) > 64 for value in dimensions.values()):
+        raise Refused(Code.DIMENSION_VALUE_INVALID)
+    node = node_of(dimensions)
+    if len(node) < 2:
+        raise Refused(Code.PARTITION_DIMENSION_MISSING)
+    if any(dimensions.get(name) for name in HIERARCHY[len(node) :]):
+        raise Refused(Code.LEVEL_NOT_RESERVABLE)
+    return node
+
+
+def check_measure(measure: str) -> None:
+    """Refuse a measure that cannot be reserved.
+
+    Raises:
+        Refused: it cannot.
+
+    """
+    if measure == RESERVED:
+        return
+    if measure.startswith("fno."):
+        raise Refused(Code.MEASURE_NOT_RESERVABLE)
+    raise Refused(Code.MEASURE_UNKNOWN)
+
+
+def check_quantity(action: str, line: Fields) -> None:
+    """Refuse a quantity whose sign or size the action does not allow.
+
+    Raises:
+        Refused: it is not allowed.
+
+    """
+    quantity = line["quantity"]
+    lowest = 1
+    if action == "RELEASE":
+        lowest = 0
+    elif action == "RESERVE" and not line["check_availability"]:
+        lowest = -QUANTITY_MAX
+    if quantity < lowest or (quantity == 0 and action != "RELEASE"):
+        raise Refused(Code.QUANTITY_INVALID)
+    if abs(quantity) > QUANTITY_MAX:
+        raise Refused(Code.QUANTITY_OUT_OF_RANGE)
+
+
+def reserve(shelf: Shelf, place: Place, line: Fields, number: int) -> Line:
+    """Hold the quantity if it fits at every level up to its own, or if no check was asked for."""
+    quantity = line["quantity"]
+    available = shelf.available(place.node)
+    if line["check_availability"] and quantity > available:
+        return Line(Code.INSUFFICIENT_STOCK, 0, available)
+    shelf.hold(place.node, number, quantity, (line["detail"] or {}).get("order_id", ""))
+    return Line(Code.ACCEPTED, quantity, shelf.available(place.node), 0, place, number)
+
+
+def give_back(shelf: Shelf, place: Place, quantity: int) -> Line:
+    """Take back from the oldest holds of the place, never more than is held; the excess is said."""
+    taken = shelf.take(place.node, quantity)
+    code = Code.ACCEPTED if taken == quantity else Code.PARTIAL
+    return Line(code, taken, shelf.available(place.node), quantity - taken, place)
