@@ -53,9 +53,13 @@ class Compose:
         self.project = f"holdfast-{digest}"
         self.file = str(resources.files("compose") / "compose.yaml")
 
-    def up(self, ports: Mapping[str, int]) -> str:
-        """Start these servers on these ports and wait until healthy; "" or why it did not work."""
-        return self._run(["up", "--detach", "--wait", *ports], ports, UP_WITHIN_S)
+    def up(self, servers: Sequence[str], ports: Mapping[str, int]) -> str:
+        """Start these servers and wait until healthy; "" or why it did not work.
+
+        `ports` names those of running servers too: Docker makes a container anew when its port
+        would differ.
+        """
+        return self._run(["up", "--detach", "--wait", *servers], ports, UP_WITHIN_S)
 
     def stop(self, servers: Sequence[str]) -> str:
         """Stop these servers and keep their data; "" or why it did not work."""

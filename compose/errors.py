@@ -1,5 +1,7 @@
 """What can go wrong with the stack. Every message says why and what to do about it."""
 
+PORT_TAKEN = "another program took its port meanwhile"
+
 
 class StackError(Exception):
     """The stack, or one server of it, cannot be had. The message is meant for a person."""
@@ -22,3 +24,8 @@ class ServerFailedError(StackError):
         self.reason = reason
         self.remedy = remedy
         self.log_tail = log_tail
+
+    @property
+    def port_taken(self) -> bool:
+        """Whether another program took the port between its choice and the start."""
+        return PORT_TAKEN in self.reason

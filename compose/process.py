@@ -18,7 +18,7 @@ from typing import Self
 import msgspec
 
 from compose import probes
-from compose.errors import ServerFailedError
+from compose.errors import PORT_TAKEN, ServerFailedError
 
 START_WITHIN_S = 60.0
 STOP_WITHIN_S = 20.0
@@ -275,7 +275,7 @@ def _account(user: str | None) -> tuple[int | None, int | None]:
 _EXPLANATIONS = (
     (
         ("Address already in use", "BindException", "already bound"),
-        "another program took its port meanwhile",
+        PORT_TAKEN,
         "run the command again: another port is chosen",
     ),
     (

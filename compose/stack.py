@@ -9,8 +9,8 @@ import contextlib
 import shutil
 import tempfile
 import threading
-from collections.abc import Iterable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final, Literal, Protocol, Self
 
@@ -106,63 +106,92 @@ def _install(server: Server, settings: Settings, progress: Progress) -> _Install
     return PostgresServer.install(settings, progress)
 
 
-def _start_local(
-    server: Server, home: Path, port: int | None, settings: Settings, run: "_Run"
-) -> LocalServer:
-    installed = _install(server, settings, run.progress)
-    for attempt in range(1, START_TRIES_MAX + 1):
-        launch = installed.launch(home.resolve() / server, port=port)
-        run.progress(server, f"starting on port {launch.port}")
-        local = LocalServer(launch)
-        local.abandon = run.abandon
-        try:
-            local.start()
-        except ServerFailedError as failure:
-            if "took its port" not in failure.reason or attempt == START_TRIES_MAX:
-                raise
-            continue
-        run.progress(server, f"ready at {launch.address}")
-        return local
-    raise AssertionError("the last attempt returns or raises")
+class _Bringup:
+    """One attempt to bring servers up: all that are asked for, or none of those it started."""
 
+    def __init__(self, home: Path, ports: Ports, settings: Settings, progress: Progress) -> None:
+        self._home = home.resolve()
+        self._ports = ports
+        self._settings = settings
+        self._progress = progress
+        self._abandon = threading.Event()
 
-class _Run:
-    """One attempt to bring servers up: all of them, or none of those it started."""
+    def provide(
+        self, servers: Sequence[Server], up_before: dict[Server, Entry]
+    ) -> dict[Server, Entry]:
+        """By Docker when its daemon answers and the images can be had, else local processes."""
+        provided: dict[Server, Entry] = {}
+        if servers and self._settings.docker == "auto" and daemon_answers():
+            provided = self._containers(servers, up_before)
+        missing = [server for server in servers if server not in provided]
+        for server, local in self.processes(missing).items():
+            provided[server] = Entry(source="local", address=local.address)
+        return provided
 
-    def __init__(self, progress: Progress) -> None:
-        self.progress = progress
-        self.abandon = threading.Event()
-
-    def start(
-        self, servers: Sequence[Server], home: Path, ports: Ports, settings: Settings
-    ) -> dict[Server, LocalServer]:
+    def processes(self, servers: Sequence[Server]) -> dict[Server, LocalServer]:
         """Start these servers as local processes, side by side."""
         if not servers:
             return {}
         with ThreadPoolExecutor(len(servers), "stack") as pool:
-            futures = {
-                server: pool.submit(
-                    _start_local,
-                    server,
-                    home,
-                    PORTS_USUAL[server] if ports == "usual" else None,
-                    settings,
-                    self,
-                )
-                for server in servers
-            }
+            futures = {server: pool.submit(self._process, server) for server in servers}
             try:
                 return {server: future.result() for server, future in futures.items()}
             except BaseException:
-                self.abandon.set()
-                self._undo(futures.values())
+                self._abandon.set()
+                for future in futures.values():
+                    with contextlib.suppress(Exception):
+                        future.result().stop()
                 raise
 
-    @staticmethod
-    def _undo(futures: Iterable[Future[LocalServer]]) -> None:
-        for future in futures:
-            with contextlib.suppress(Exception):
-                future.result().stop()
+    def _port(self, server: Server) -> int | None:
+        return PORTS_USUAL[server] if self._ports == "usual" else None
+
+    def _process(self, server: Server) -> LocalServer:
+        installed = _install(server, self._settings, self._progress)
+        for attempt in range(1, START_TRIES_MAX + 1):
+            launch = installed.launch(self._home / server, port=self._port(server))
+            self._progress(server, f"starting on port {launch.port}")
+            local = LocalServer(launch)
+            local.abandon = self._abandon
+            try:
+                local.start()
+            except ServerFailedError as failure:
+                if not failure.port_taken or attempt == START_TRIES_MAX:
+                    raise
+                continue
+            self._progress(server, f"ready at {launch.address}")
+            return local
+        raise AssertionError("the last attempt returns or raises")
+
+    def _containers(
+        self, servers: Sequence[Server], up_before: dict[Server, Entry]
+    ) -> dict[Server, Entry]:
+        """Start containers for these servers; none when Docker cannot have them."""
+        ports = {str(s): _port_of(e) for s, e in up_before.items() if e.source == "docker"}
+        # The registry's container keeps its schemas in the broker's container.
+        with_broker = "kafka" in servers or "kafka" in ports
+        wanted = [server for server in servers if server != "registry" or with_broker]
+        if not wanted:
+            return {}
+        for server in wanted:
+            ports[server] = choose_port(self._port(server))
+        self._progress("docker", "starting containers (images are pulled once)")
+        project = Compose(self._home)
+        failure = project.up(wanted, ports)
+        if failure:
+            last = failure.splitlines()[-1]
+            self._progress("docker", f"not usable, starting local processes: {last}")
+            project.stop(wanted)
+            return {}
+        return {
+            server: Entry(source="docker", address=address_of(server, ports[server]))
+            for server in wanted
+        }
+
+
+def _port_of(entry: Entry) -> int:
+    """Return the port in an address: the digits after its last colon."""
+    return int(entry.address.rsplit(":", 1)[1].split("/", 1)[0])
 
 
 class Stack:
@@ -183,17 +212,18 @@ class Stack:
         settings = settings or Settings.from_environment()
         home.mkdir(parents=True, exist_ok=True)
         with locked(home / "stack.lock"):
-            entries = _read(home)
-            up_before = {
-                server: entry for server, entry in entries.items() if _is_up(home, server, entry)
+            entries = {
+                server: entry
+                for server, entry in _read(home).items()
+                if server not in settings.external and _is_up(home, server, entry)
             }
-            missing = [server for server in servers if server not in up_before]
-            for server in [server for server in missing if server in settings.external]:
-                up_before[server] = Entry(source="environment", address=settings.external[server])
-                progress(server, f"taken from the environment: {settings.external[server]}")
-                missing.remove(server)
-            started = _provide(missing, home, ports, settings, progress)
-            entries = {**up_before, **started}
+            for server in [server for server in servers if server in settings.external]:
+                address = settings.external[server]
+                entries[server] = Entry(source="environment", address=address)
+                progress(server, f"taken from the environment: {address}")
+            missing = [server for server in servers if server not in entries]
+            started = _Bringup(home, ports, settings, progress).provide(missing, entries)
+            entries |= started
             _write(home, entries)
         return _addresses({s: entries[s] for s in servers}, started=list(started))
 
@@ -230,10 +260,20 @@ class Stack:
         return tuple(_status(home, server, entries.get(server)) for server in ALL_SERVERS)
 
     @staticmethod
-    def addresses(home: Path) -> Addresses:
-        """Where the servers that are up are, without starting anything."""
-        entries = _read(home)
-        return _addresses({s: e for s, e in entries.items() if _is_up(home, s, e)})
+    def addresses(home: Path, settings: Settings | None = None) -> Addresses:
+        """Where the servers that are up are, without starting anything.
+
+        An address in the environment wins, then those of the latest `up`.
+        """
+        settings = settings or Settings.from_environment()
+        entries = {
+            server: entry
+            for server, entry in _read(home).items()
+            if entry.source == "environment" or _is_up(home, server, entry)
+        }
+        for server in [server for server in ALL_SERVERS if server in settings.external]:
+            entries[server] = Entry(source="environment", address=settings.external[server])
+        return _addresses(entries)
 
 
 class LocalStack:
@@ -267,8 +307,8 @@ class LocalStack:
     def add(self, *servers: Server) -> Addresses:
         """Start further servers, such as `postgres`, and say where all of them are."""
         missing = [server for server in servers if server not in self.servers]
-        run = _Run(self._progress)
-        self.servers |= run.start(missing, self.directory, "free", self._settings)
+        bringup = _Bringup(self.directory, "free", self._settings, self._progress)
+        self.servers |= bringup.processes(missing)
         self.addresses = _addresses(
             {
                 server: Entry(source="local", address=local.address)
@@ -304,30 +344,6 @@ class LocalStack:
         self.stop()
 
 
-def _provide(
-    servers: Sequence[Server], home: Path, ports: Ports, settings: Settings, progress: Progress
-) -> dict[Server, Entry]:
-    """By Docker when its daemon answers and the images can be had, else as local processes."""
-    if servers and settings.docker == "auto" and daemon_answers():
-        chosen = {
-            str(server): choose_port(PORTS_USUAL[server] if ports == "usual" else None)
-            for server in servers
-        }
-        progress("docker", "starting containers (images are pulled once)")
-        failure = Compose(home).up(chosen)
-        if not failure:
-            return {
-                server: Entry(source="docker", address=address_of(server, chosen[server]))
-                for server in servers
-            }
-        progress("docker", f"not usable, starting local processes: {failure.splitlines()[-1]}")
-        Compose(home).stop(servers)
-    started = _Run(progress).start(servers, home, ports, settings)
-    return {
-        server: Entry(source="local", address=local.address) for server, local in started.items()
-    }
-
-
 def _is_up(home: Path, server: Server, entry: Entry) -> bool:
     return _status(home, server, entry).state == "up" and entry.source != "environment"
 
@@ -342,7 +358,8 @@ def _status(home: Path, server: Server, entry: Entry | None) -> ServerStatus:
         return ServerStatus(server=server, state=state, source="docker", address=entry.address)
     local = LocalServer.attach(home / server)
     if local is None or local.pid is None:
-        return ServerStatus(server=server, state="down", source="local")
+        log = str(local.log_path) if local is not None else None
+        return ServerStatus(server=server, state="down", source="local", log=log)
     return ServerStatus(
         server=server,
         state="up" if local.answers() else "silent",
