@@ -1,0 +1,60 @@
+"""The servers the tests run against: real ones, once per session, never skipped.
+
+Where a server cannot be had, each test that needs it fails with the reason.
+"""
+
+import uuid
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from compose.settings import Settings
+from tests.support.servers import SessionServers, choice
+
+
+def pytest_report_header() -> str:
+    """Say where the servers come from."""
+    return choice(Settings.from_environment())
+
+
+@pytest.fixture(scope="session")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SessionServers]:
+    """All servers of this session, started on demand."""
+    session = SessionServers(Settings.from_environment(), tmp_path_factory.mktemp("servers"))
+    yield session
+    session.stop()
+
+
+@pytest.fixture(scope="session")
+def kafka_bootstrap(stack: SessionServers) -> str:
+    """Address of the broker."""
+    return stack.address("kafka")
+
+
+@pytest.fixture(scope="session")
+def registry_url(stack: SessionServers) -> str:
+    """Address of the schema registry's Confluent API."""
+    return stack.address("registry")
+
+
+@pytest.fixture(scope="session")
+def redis_url(stack: SessionServers) -> str:
+    """Address of Redis."""
+    return stack.address("redis")
+
+
+@pytest.fixture(scope="session")
+def postgres_dsn(stack: SessionServers) -> str:
+    """Address of PostgreSQL, started only for who asks."""
+    return stack.address("postgres")
+
+
+@pytest.fixture
+def fresh() -> Callable[[str], str]:
+    """Make names that no other test uses: `fresh("requests")` gives `requests-4f2a9c1b`.
+
+    Servers are shared by the session; topics, groups and key prefixes are not. All names of one
+    test end alike.
+    """
+    suffix = uuid.uuid4().hex[:8]
+    return lambda name: f"{name}-{suffix}"
