@@ -1,5 +1,9 @@
-"""The worker's settings: the only module of this room that reads the environment. Read once, checked whole."""
+"""The worker's settings.
 
+The only module of this room that reads the environment. Read once, checked whole.
+"""
+
+import logging
 import os
 import ssl
 from collections.abc import Mapping
@@ -48,6 +52,9 @@ class KafkaConnection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
         settings: dict[str, Any] = {
             "bootstrap.servers": self.bootstrap_servers,
             "security.protocol": self.security_protocol,
+            "reconnect.backoff.ms": 100,
+            "log_level": 4,
+            "logger": logging.getLogger("librdkafka"),
         }
         if self._sasl:
             settings["sasl.mechanism"] = self.sasl_mechanism
@@ -135,25 +142,33 @@ _KAFKA_VARIABLES: Mapping[str, str] = {
 
 
 def from_environment(
-    overrides: Mapping[str, Any], environment: Mapping[str, str] | None = None
+    overrides: Mapping[str, object],
+    *,
+    defaults: Mapping[str, object] | None = None,
+    environment: Mapping[str, str] | None = None,
 ) -> WorkerSettings:
-    """Settings from the environment; `overrides` (command-line options, None left out) win.
+    """Settings from the environment; `overrides` (command-line options, None left out) win over it.
+
+    `defaults` are used for what neither says.
 
     Raises:
-        msgspec.ValidationError: a value is missing, unknown or out of range; the message names the field.
+        msgspec.ValidationError: a value is missing, unknown or out of range; the message names the
+        field.
 
     """
     found = os.environ if environment is None else environment
-    kafka = {field: found[name] for name, field in _KAFKA_VARIABLES.items() if name in found}
+    kafka: dict[str, object] = {
+        field: found[name] for name, field in _KAFKA_VARIABLES.items() if name in found
+    }
     values: dict[str, Any] = {
         field: found[name] for name, field in _VARIABLES.items() if name in found
     }
     given = {name: value for name, value in overrides.items() if value is not None}
-    if "bootstrap_servers" in given:
-        kafka["bootstrap_servers"] = given.pop("bootstrap_servers")
-    return msgspec.convert(
-        {**values, **given, "kafka": kafka}, WorkerSettings, strict=False, dec_hook=_path
-    )
+    merged = {**(defaults or {}), **values, **given}
+    default_bootstrap = merged.pop("bootstrap_servers", None)
+    if "bootstrap_servers" in given or "bootstrap_servers" not in kafka:
+        kafka["bootstrap_servers"] = default_bootstrap
+    return msgspec.convert({**merged, "kafka": kafka}, WorkerSettings, strict=False, dec_hook=_path)
 
 
 def _path(kind: type, value: Any) -> Any:

@@ -1,14 +1,15 @@
 """One worker process: settings in, records decided until a signal ends it.
 
-SIGTERM and SIGINT stop it gracefully: the transaction under way finishes or is aborted, the partitions are handed
-over, the databases are flushed. Anything that goes wrong ends it at once (`engine.faults.fail_stop`).
+SIGTERM and SIGINT stop it gracefully: the transaction under way finishes or is aborted, the
+partitions are handed over, the databases are flushed. Anything that goes wrong ends it at once
+(`engine.faults.fail_stop`).
 """
 
 import logging
 import sys
 import threading
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, Final
 from wsgiref.simple_server import WSGIRequestHandler, make_server
 
 import faust
@@ -20,17 +21,37 @@ from processor.engine.ports import Domain
 from processor.settings import WorkerSettings
 from schemas import topics
 
+LOG_PERIOD_S: Final = 5.0
+LOG_MESSAGES_MAX: Final = 1_000  # Distinct messages remembered.
+
 _StartResponse = Callable[[str, list[tuple[str, str]]], Any]
 
 
+class _OncePerPeriod(logging.Filter):
+    """Let a message pass once a period: a client library repeats itself while a broker is away."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._last: dict[tuple[str, str], float] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Tell whether this format string of this logger was silent long enough."""
+        key = (record.name, str(record.msg))
+        if record.created - self._last.get(key, 0.0) < LOG_PERIOD_S:
+            return False
+        if len(self._last) > LOG_MESSAGES_MAX:
+            self._last.clear()
+        self._last[key] = record.created
+        return True
+
+
 def configure_logging(log_format: str) -> None:
-    """One structured line per event, on stderr; `log_format` is console or json."""
-    logging.basicConfig(
-        level=logging.INFO, stream=sys.stderr, format="%(levelname)s %(name)s %(message)s"
-    )
+    """One line per event, on stderr; `log_format` is console or json."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(levelname)s %(name)s %(message)s"))
+    handler.addFilter(_OncePerPeriod())
     # Faust and aiokafka narrate every rebalance; what matters of it the engine says itself.
-    for name in ("faust", "mode", "aiokafka", "kafka"):
-        logging.getLogger(name).setLevel(logging.WARNING)
+    logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
     renderer: Any = (
         structlog.processors.JSONRenderer()
         if log_format == "json"
@@ -76,7 +97,7 @@ def run(settings: WorkerSettings, domain: Domain) -> None:
     app.prepare()
     if settings.http_port:
         _serve_health(app, settings.http_port)
-    worker = faust.Worker(app, loglevel="INFO", override_logging=False, redirect_stdouts=False)
+    worker = faust.Worker(app, loglevel="WARNING", override_logging=False, redirect_stdouts=False)
     try:
         worker.execute_from_commandline()
     finally:
@@ -84,7 +105,7 @@ def run(settings: WorkerSettings, domain: Domain) -> None:
 
 
 class _Quiet(WSGIRequestHandler):
-    def log_message(self, *_: Any) -> None:  # noqa: D102 - scrapes are not news
+    def log_message(self, *_: Any) -> None:
         return None
 
 
@@ -95,7 +116,8 @@ def _serve_health(app: EngineApp, port: int) -> None:
     def serve(environ: dict[str, Any], start_response: _StartResponse) -> Iterable[bytes]:
         path = environ["PATH_INFO"]
         if path == "/metrics":
-            return metrics(environ, start_response)
+            scraped: Iterable[bytes] = metrics(environ, start_response)
+            return scraped
         ready = app.flow.assignment is not None
         ok = path == "/live" or (path == "/ready" and ready)
         status = (

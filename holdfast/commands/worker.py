@@ -74,7 +74,7 @@ def worker(
         "log_format": log_format,
     }
     try:
-        settings = from_environment({**running.worker_defaults(), **_given(given)})
+        settings = from_environment(given, defaults=running.worker_defaults())
     except msgspec.ValidationError as error:
         typer.secho(f"settings: {error}", fg="red", err=True)
         typer.secho("Start a stack with `holdfast stack up`, or give --bootstrap.", err=True)
@@ -87,7 +87,3 @@ def worker(
     except Fault as fault:
         typer.secho(f"worker: {fault}", fg="red", err=True)
         sys.exit(1)
-
-
-def _given(values: dict[str, object]) -> dict[str, object]:
-    return {name: value for name, value in values.items() if value is not None}

@@ -2,14 +2,16 @@
 
 The cycle, and what is true if the process dies at each step (design section 2, KIP-447):
 
-1. fetch    `transport`    read_committed records of one partition, as one Faust event. Dying: nothing happened.
-2. decide   `cycle`        rows into an overlay, messages into outputs. Dying: nothing happened.
-3. commit   `transaction`  one Kafka transaction: changelog rows, outputs, source offsets. Dying before the commit
-                           marker is written: the coordinator aborts it, the next owner reads the same records again.
-                           Dying after: the changelog has the rows, the next owner restores them.
-4. store    `store`        one RocksDB write batch: rows and changelog offset. Dying before: the local database is
-                           behind the changelog by one batch and catches up on assignment.
+1. Fetch (`transport`): committed records of one partition, as one Faust event.
+   Dying: nothing happened.
+2. Decide (`cycle`): rows into an overlay, messages into outputs.
+   Dying: nothing happened.
+3. Commit (`transaction`): one Kafka transaction with changelog rows, outputs and source offsets.
+   Dying before its end: the coordinator aborts it, the next owner reads the same records again.
+   Dying after: the changelog has the rows, the next owner restores them.
+4. Store (`store`): one RocksDB write batch, rows and changelog offset.
+   Dying before: the local database is one batch behind and catches up on assignment.
 
-A partition decides only after `restore` has brought its rows up to the changelog, and the position it reads on from
-is the one in its watermark row, which was committed with those rows.
+A partition decides only after `restore` has brought its rows up to the changelog (`ownership`), and
+the position it reads on from is the one in its watermark row, committed with those rows.
 """

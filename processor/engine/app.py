@@ -1,4 +1,7 @@
-"""The Faust application: app, agent, table, group membership and worker lifecycle; the engine does the rest."""
+"""The Faust application.
+
+App, agent, table, group membership and worker lifecycle; the engine does the rest.
+"""
 
 import asyncio
 import threading
@@ -32,18 +35,17 @@ class EngineSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Everything the engine is told; read from nowhere else.
 
     Attributes:
-        app_id: consumer group, and prefix of the changelog and of the transactional id.
-        bootstrap: Kafka addresses, comma-separated.
-        table: name of the Faust table whose changelog holds the rows.
-        sources: source topics; all have the partition count of the changelog.
-        data_dir: directory of this worker alone; safe to lose.
-        session_timeout_ms: silence after which the group gives this worker's partitions away; also how long an
+        app_id: consumer group, and prefix of the changelog and of the transactional id. bootstrap:
+        Kafka addresses, comma-separated. table: name of the Faust table whose changelog holds the
+        rows. sources: source topics; all have the partition count of the changelog. data_dir:
+        directory of this worker alone; safe to lose. session_timeout_ms: silence after which the
+        group gives this worker's partitions away; also how long an
             open transaction of a dead worker holds back readers.
         heartbeat_ms: pause between two signs of life; a third of the session timeout or less.
-        group_instance_id: static membership (KIP-345), None for none.
-        cache_bytes: RocksDB block cache of the worker.
-        web_port: Faust's web server; distinct per worker on one host, since it is the member's name.
-        crash_at, crash_after: crash point of the fault campaign and batches to let pass first.
+        group_instance_id: static membership (KIP-345), None for none. cache_bytes: RocksDB block
+        cache of the worker. web_port: Faust's web server; distinct per worker on one host, since it
+        is the member's name. crash_at, crash_after: crash point of the fault campaign and batches
+        to let pass first.
 
     """
 
@@ -62,7 +64,10 @@ class EngineSettings(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class _PolledSchema(Schema):
-    """Hands the agent the polled records as they are; decode errors are the decider's, not Faust's."""
+    """Hands the agent the polled records as they are.
+
+    Decode errors are the decider's, not Faust's.
+    """
 
     def compile(self, app: Any, **_: Any) -> Callable[..., Any]:
         async def decode(message: Any, *, propagate: bool = False) -> Any:  # noqa: ARG001
@@ -91,7 +96,10 @@ class EngineApp(faust.App):
         self.writer.start(INIT_TIMEOUT_S)
 
     async def on_stop(self) -> None:
-        """Stop gracefully, within a bound: past it the process ends at once, which loses nothing."""
+        """Stop gracefully, within a bound.
+
+        Past it the process ends at once, which loses nothing.
+        """
         timer = threading.Timer(
             STOP_SECONDS_MAX, fail_stop, args=("the graceful stop took too long",)
         )
@@ -165,7 +173,7 @@ def _wire(app: EngineApp, settings: EngineSettings, domain: Domain, kafka: Kafka
         reach=reach,
     )
     app.offsets = OffsetReader(kafka.librdkafka(), settings.app_id)
-    app.flow = Cycle(domain, app.writer, on_aborted=lambda: app.tables.assign_again(), reach=reach)
+    app.flow = Cycle(domain, app.writer, on_aborted=app.tables.assign_again, reach=reach)
     app.ownership = Ownership(
         domain,
         kafka,
@@ -185,7 +193,7 @@ def _wire(app: EngineApp, settings: EngineSettings, domain: Domain, kafka: Kafka
 def _declare_agent(app: EngineApp, settings: EngineSettings) -> None:
     source = app.topic(*settings.sources, schema=_PolledSchema())
 
-    @app.agent(source, name="decide")
+    @app.agent(source, name="decide")  # type: ignore[untyped-decorator]
     async def decide(stream: Any) -> None:
         """Every record of the partitions this worker owns, one partition after the other."""
         take = app.flow.take

@@ -1,16 +1,16 @@
 """The cycle: polled records in, decided one after the other, committed in transactions, stored.
 
-One transaction is under way at most; meanwhile the next batch is decided against the overlay. So a batch holds
-whatever arrived while the previous one was committed: at low load one record, at high load thousands, with no timer
-in between. Everything here runs on Faust's event loop, except `_commit_and_store`, which runs on the commit thread.
+One transaction is under way at most; meanwhile the next batch is decided against the overlay. So a
+batch holds whatever arrived while the previous one was committed: at low load one record, at high
+load thousands, with no timer in between. Everything here runs on Faust's event loop, except
+`_commit_and_store`, which runs on the commit thread.
 
-If the process dies: before the commit, nothing of the batch is visible and the next owner reads its records again;
-after it, the changelog has its rows. There is no third case, because the outputs, the rows and the offsets are in
-one transaction, and RocksDB is written after it.
+If the process dies: before the commit, nothing of the batch is visible and the next owner reads its
+records again; after it, the changelog has its rows. There is no third case, because the outputs,
+the rows and the offsets are in one transaction, and RocksDB is written after it.
 """
 
 import asyncio
-import struct
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -184,7 +184,10 @@ class Cycle:
         self._changed.set()
 
     def suspend(self) -> None:
-        """Decide nothing more for this assignment. What is not under way is dropped: it was never visible."""
+        """Decide nothing more for this assignment.
+
+        What is not under way is dropped: it was never visible.
+        """
         self.assignment = None
         self._open = _OpenBatch(self._output_topics)
         metrics.PARTITIONS_OWNED.set(0)
@@ -257,7 +260,7 @@ class Cycle:
         partition.dead_letter_run += dead
         if partition.dead_letter_run > limits.DEAD_LETTER_RUN_MAX:
             raise Fault(
-                f"{partition.dead_letter_run} dead letters in a row on partition {partition.number}: "
+                f"{partition.dead_letter_run} dead letters in a row, partition {partition.number}: "
                 "this worker or a producer is deployed wrongly; nothing more is drained"
             )
 
@@ -346,7 +349,8 @@ def read_watermark(
     """Positions and checkpoint of a watermark row.
 
     Returns:
-        Source topic to next offset (a topic the row does not name is absent), and the decider's checkpoint.
+        Source topic to next offset (a topic the row does not name is absent), and the decider's
+        checkpoint.
 
     Raises:
         Fault: the row has a layout of a later release.

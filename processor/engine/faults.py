@@ -1,7 +1,7 @@
 """Ending the process, on purpose: fail-stop, and named crash points for the fault campaign.
 
-An honest crash loses nothing; a swallowed error loses stock. So a fault in the engine is never handled: the process
-ends before anything else can be committed, and the supervisor starts it again.
+An honest crash loses nothing; a swallowed error loses stock. So a fault in the engine is never
+handled: the process ends before anything else can be committed, and the supervisor starts it again.
 """
 
 import os

@@ -1,8 +1,8 @@
 """Who the worker is in its consumer group, in the form librdkafka wants it for fencing (KIP-447).
 
-The group is Faust's own aiokafka group, so librdkafka's `consumer_group_metadata()` cannot be asked for it. What that
-call returns is plain bytes, and this module builds the same bytes. At start the layout is checked against what the
-library itself produces; a difference refuses the start.
+The group is Faust's own aiokafka group, so librdkafka's `consumer_group_metadata()` cannot be asked
+for it. What that call returns is plain bytes, and this module builds the same bytes. At start the
+layout is checked against what the library itself produces; a difference refuses the start.
 """
 
 import struct
@@ -27,7 +27,10 @@ class Membership(msgspec.Struct, frozen=True):
     instance_id: str | None
 
     def metadata(self) -> bytes:
-        """Group metadata for `send_offsets_to_transaction`: a stale generation is refused with it."""
+        """Group metadata for `send_offsets_to_transaction`.
+
+        A stale generation is refused with it.
+        """
         head = _MAGIC + struct.pack("=i", self.generation)
         head += self.group_id.encode() + b"\0" + self.member_id.encode() + b"\0"
         if self.instance_id is None:

@@ -1,20 +1,21 @@
 """Ownership: what happens when the group gives partitions to this worker, or takes them away.
 
-Replaces Faust's table recovery (its windows W6, W12 and W13 skip or wedge records). On revocation the cycle stops
-deciding at once. On assignment every partition, also one that came back, is caught up from its changelog, its
-position is taken from its watermark row, the consumer is put there, and only then is it decided again: somebody else
-may have owned it in between, even if only for a moment. Dying in between: nothing was decided.
+Replaces Faust's table recovery (its windows W6, W12 and W13 skip or wedge records). On revocation
+the cycle stops deciding at once. On assignment every partition, also one that came back, is caught
+up from its changelog, its position is taken from its watermark row, the consumer is put there, and
+only then is it decided again: somebody else may have owned it in between, even if only for a
+moment. Dying in between: nothing was decided.
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Protocol
 
 import structlog
-from confluent_kafka.admin import AdminClient
 from confluent_kafka import TopicCollection
+from confluent_kafka.admin import AdminClient
 from faust.tables import TableManager
 from faust.types import TP
 
@@ -29,7 +30,7 @@ from processor.engine.cycle import (
 from processor.engine.faults import Fault, fail_stop
 from processor.engine.membership import Membership
 from processor.engine.ports import Domain
-from processor.engine.restore import Restorer
+from processor.engine.restore import Restorer, SourceOffsets
 from processor.engine.rows import PartitionRows
 from processor.engine.store import PartitionStore, shared_cache
 from processor.engine.transport import BatchConsumerThread
@@ -122,48 +123,40 @@ class Ownership:
                 topic_id=self._topic_id,
                 derive=self._domain.derive,
             )
-        committed = await self._restorer.restore(self._stores, self._sources)
-        await thread.stop_fetching(self._changelog)
-        bounds = await thread.offset_bounds(
-            [TP(topic, number) for number in numbers for topic in self._sources]
-        )
-        partitions = {
-            number: self._open(number, committed, bounds[0]) for number in sorted(numbers)
-        }
-        await thread.seek_exactly(
+        brokers = await self._restorer.restore(self._stores, self._sources)
+        partitions = {number: self._open(number, brokers) for number in sorted(numbers)}
+        await thread.position_at(
             {
                 TP(topic, number): offset
                 for number, partition in partitions.items()
                 for topic, offset in partition.positions.items()
-            }
+            },
+            changelog=self._changelog,
         )
         return WorkerAssignment(membership, partitions, self._sources)
 
     def _open(
-        self,
-        number: int,
-        committed: dict[tuple[str, int], int | None],
-        begin: dict[TP, int],
+        self, number: int, brokers: Mapping[tuple[str, int], SourceOffsets]
     ) -> OwnedPartition:
         store = self._stores[number]
         positions, checkpoint = read_watermark(store.get(WATERMARK_KEY), self._sources)
         for topic in self._sources:
-            group_offset = committed[topic, number]
-            if positions.get(topic) != group_offset:
-                # The watermark is the truth: it was committed with the rows.
+            source = brokers[topic, number]
+            position = positions.setdefault(topic, source.begin)
+            if position < source.begin:
+                raise Fault(
+                    f"{topic}/{number}: offsets {position} to {source.begin} were deleted by "
+                    "retention before they were decided"
+                )
+            # A topic nothing was ever committed for has no group offset.
+            if position != (source.begin if source.committed is None else source.committed):
                 metrics.WATERMARK_DIFFERENCES.inc()
                 log.warning(
-                    "group offset differs from the watermark",
+                    "group offset differs from the watermark, which is the truth",
                     topic=topic,
                     partition=number,
-                    group_offset=group_offset,
-                    watermark=positions.get(topic),
-                )
-            positions.setdefault(topic, begin[TP(topic, number)])
-            if positions[topic] < begin[TP(topic, number)]:
-                raise Fault(
-                    f"{topic}/{number}: records from {positions[topic]} to {begin[TP(topic, number)]} "
-                    "were deleted by retention before they were decided"
+                    group_offset=source.committed,
+                    watermark=position,
                 )
         rows = PartitionRows(store, self._domain.group_length)
         decider = self._domain.open(number, self._partitions, rows, checkpoint)
@@ -200,7 +193,7 @@ class EngineTableManager(TableManager):
         super().on_rebalance_start()
         self._ready.clear()
 
-    def on_partitions_revoked(self, revoked: set[TP]) -> None:
+    def on_partitions_revoked(self, revoked: set[TP]) -> None:  # noqa: ARG002 - all are, eagerly
         """Stop deciding; `BatchConsumer.wait_empty` then waits for the transaction under way."""
         if self._assigning is not None:
             self._assigning.cancel()
@@ -209,8 +202,8 @@ class EngineTableManager(TableManager):
     async def on_rebalance(
         self,
         assigned: set[TP],
-        revoked: set[TP],
-        newly_assigned: set[TP],
+        revoked: set[TP],  # noqa: ARG002 - all were
+        newly_assigned: set[TP],  # noqa: ARG002 - one that stayed is caught up like a new one
         generation_id: int = 0,
     ) -> None:
         """Partitions came: restore them in a task, so that the group is not kept waiting."""
@@ -222,7 +215,10 @@ class EngineTableManager(TableManager):
         self.assign_again()
 
     def assign_again(self) -> None:
-        """Restore the current assignment and decide for it: after a rebalance, or an aborted transaction."""
+        """Restore the current assignment and decide for it.
+
+        After a rebalance, or an aborted transaction.
+        """
         if self._assigning is not None:
             self._assigning.cancel()
         self._assigning = asyncio.get_running_loop().create_task(self._assign())
@@ -247,7 +243,7 @@ class EngineTableManager(TableManager):
         consumer.resume_flow()
         cycle: Cycle = app.flow
         cycle.begin(assignment)
-        await app._fetcher.maybe_start()  # noqa: SLF001 - Faust starts it from its recovery, replaced here
+        await app._fetcher.maybe_start()  # noqa: SLF001 - as its recovery would
         self.on_actives_ready()
         self.on_standbys_ready()
         app.on_rebalance_end()

@@ -1,41 +1,41 @@
 """What the engine asks of the domain, and what it gives: the only seam between the two rooms.
 
-The engine knows records and rows. It is given a `Domain`, which opens one `PartitionDecider` per owned partition.
-The decider reads and writes rows through `Rows`, appends output messages to `Outputs`, and never waits, reads a clock
-or draws a random number: the same records in the same order over the same rows give the same rows and outputs.
+The engine knows records and rows. It is given a `Domain`, which opens one `PartitionDecider` per
+owned partition. The decider reads and writes rows through `Rows`, appends output messages to
+`Outputs`, and never waits, reads a clock or draws a random number: the same records in the same
+order over the same rows give the same rows and outputs.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
-# A message of confluent-kafka's `produce_batch`: {"key": bytes, "value": bytes | None, "partition": int}.
+# A message of confluent-kafka's `produce_batch`: {"key": bytes, "value": bytes | None, "partition":
+# int}.
 Message = dict[str, Any]
 
 
 class Record(Protocol):
-    """One consumed record, as aiokafka hands it over. `timestamp` is broker append time in milliseconds."""
+    """One consumed record, as aiokafka hands it over.
 
-    @property
-    def topic(self) -> str: ...
-    @property
-    def partition(self) -> int: ...
-    @property
-    def offset(self) -> int: ...
-    @property
-    def timestamp(self) -> int: ...
-    @property
-    def key(self) -> bytes | None: ...
-    @property
-    def value(self) -> bytes | None: ...
-    @property
-    def headers(self) -> Sequence[tuple[str, bytes]]: ...
+    Attributes:
+        timestamp: broker append time, milliseconds since 1970 UTC.
+
+    """
+
+    topic: str
+    partition: int
+    offset: int
+    timestamp: int
+    key: bytes | None
+    value: bytes | None
+    headers: Sequence[tuple[str, bytes]]
 
 
 class Rows(Protocol):
     """The rows of one partition, own uncommitted writes included.
 
-    A row's key is one kind byte, for grouped kinds a group of fixed length, then anything. `scan` walks one group in
-    key order.
+    A row's key is one kind byte, for grouped kinds a group of fixed length, then anything. `scan`
+    walks one group in key order.
     """
 
     def get(self, key: bytes, /) -> bytes | None:
@@ -53,8 +53,8 @@ class Rows(Protocol):
     def scan(self, group: bytes, after: bytes = b"", /) -> Iterator[tuple[bytes, bytes]]:
         """Rows whose key starts with `group` and is greater than `after`, in key order.
 
-        `group` is exactly kind byte + group bytes of the declared length. The caller may put and delete rows of the
-        group while it iterates; whether it then sees them is not promised.
+        `group` is exactly kind byte + group bytes of the declared length. The caller may put and
+        delete rows of the group while it iterates; whether it then sees them is not promised.
         """
         ...
 
@@ -63,8 +63,9 @@ class Outputs:
     """What one engine batch will produce, by topic; shared by all partitions of the worker.
 
     Attributes:
-        messages: topic to messages, produced with `produce_batch`; topics as named by `Domain.output_topics`.
-        addressed: messages with headers for topics of the requester's choice: (topic, partition or None, key, value,
+        messages: topic to messages, produced with `produce_batch`; topics as named by
+        `Domain.output_topics`. addressed: messages with headers for topics of the requester's
+        choice: (topic, partition or None, key, value,
             headers); these are produced one by one.
 
     """
@@ -82,7 +83,10 @@ class PartitionDecider(Protocol):
     """Decides the records of one partition, one after the other."""
 
     def decide(self, records: Sequence[Record], outputs: Outputs, /) -> None:
-        """Decide records of one source topic, in offset order. Raises only on a fault, never as a refusal."""
+        """Decide records of one source topic, in offset order.
+
+        Raises only on a fault, never as a refusal.
+        """
         ...
 
     def checkpoint(self) -> bytes:
@@ -90,7 +94,10 @@ class PartitionDecider(Protocol):
         ...
 
     def committed(self) -> None:
-        """All rows written so far have been committed and are readable; caches may be trimmed now."""
+        """All rows written so far have been committed and are readable.
+
+        Caches may be trimmed now.
+        """
         ...
 
 
@@ -114,15 +121,24 @@ class Domain(Protocol):
 
     @property
     def local_kinds(self) -> frozenset[int]:
-        """Kind bytes of rows that are an index: kept in RocksDB only, derived from other rows at restore."""
+        """Kind bytes of rows that are an index.
+
+        Kept in RocksDB only, derived from other rows at restore.
+        """
         ...
 
     def derive(self, key: bytes, value: bytes, /) -> Iterable[tuple[bytes, bytes]]:
-        """Index rows that belong to a restored row. Called for every restored row: must be cheap."""
+        """Index rows that belong to a restored row.
+
+        Called for every restored row: must be cheap.
+        """
         ...
 
     def open(
         self, partition: int, partitions: int, rows: Rows, checkpoint: bytes | None, /
     ) -> PartitionDecider:
-        """Decider over restored rows; `checkpoint` is the last committed one, None for a new partition."""
+        """Decider over restored rows.
+
+        `checkpoint` is the last committed one, None for a new partition.
+        """
         ...

@@ -1,9 +1,10 @@
 """Bringing a partition's rows up to its changelog before it decides.
 
-Order matters (design section 2): first the *stable* committed offsets of the source topics, which waits until every
-transaction with pending offsets is decided; then the changelog's end, which so covers every committed batch; then
-read_committed up to that end. The watermark row found there, not the group offset, says where to read on: it was
-committed with the rows. If the process dies here nothing has happened; the next owner starts over.
+Order matters (design section 2): first the *stable* committed offsets of the source topics, which
+waits until every transaction with pending offsets is decided; then the changelog's end, which so
+covers every committed batch; then read_committed up to that end. The watermark row found there, not
+the group offset, says where to read on: it was committed with the rows. If the process dies here
+nothing has happened; the next owner starts over.
 """
 
 import asyncio
@@ -12,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
 from typing import Any, Final
 
+import msgspec
 import structlog
 from aiokafka import AIOKafkaConsumer
 from aiokafka.structs import TopicPartition as AioTopicPartition
@@ -27,11 +29,25 @@ STALL_SECONDS_MAX: Final = (
     60.0  # No progress for this long: longer than any transaction stays open.
 )
 OFFSETS_TIMEOUT_S: Final = 30.0
-# A tombstone may be compacted away delete.retention.ms (a day) after it was written. A database older than half of
-# that could keep rows that were deleted meanwhile, so it is rebuilt instead of caught up.
+# A tombstone may be compacted away delete.retention.ms (a day) after it was written. A database
+# older than half of that could keep rows that were deleted meanwhile, so it is rebuilt instead of
+# caught up.
 POSITION_AGE_MS_MAX: Final = 12 * 3_600_000
 
 log = structlog.get_logger(__name__)
+
+
+class SourceOffsets(msgspec.Struct, frozen=True):
+    """What the brokers say of one source partition.
+
+    Attributes:
+        begin: first offset that retention has left.
+        committed: stable group offset, None where nothing was ever committed.
+
+    """
+
+    begin: int
+    committed: int | None
 
 
 class OffsetReader:
@@ -83,8 +99,8 @@ class Restorer:
 
     async def restore(
         self, stores: Mapping[int, PartitionStore], sources: Sequence[str]
-    ) -> dict[tuple[str, int], int | None]:
-        """Bring every store up to date; returns the stable committed source offsets.
+    ) -> dict[tuple[str, int], SourceOffsets]:
+        """Bring every store up to date; returns what the brokers say of the source partitions.
 
         Raises:
             Fault: the changelog cannot be read to its end.
@@ -94,14 +110,16 @@ class Restorer:
         started = time.monotonic()
         wanted = [(topic, partition) for partition in stores for topic in sources]
         committed = await loop.run_in_executor(self._executor, self._offsets.committed, wanted)
-        rows = await self._read_changelogs(stores)
+        rows, begins = await self._read_changelogs(stores, wanted)
         seconds = time.monotonic() - started
         RESTORED_ROWS.inc(rows)
         RESTORE_SECONDS.observe(seconds)
         log.info("restored", partitions=sorted(stores), rows=rows, seconds=round(seconds, 3))
-        return committed
+        return {key: SourceOffsets(begins[key], committed[key]) for key in wanted}
 
-    async def _read_changelogs(self, stores: Mapping[int, PartitionStore]) -> int:
+    async def _read_changelogs(
+        self, stores: Mapping[int, PartitionStore], sources: Sequence[tuple[str, int]]
+    ) -> tuple[int, dict[tuple[str, int], int]]:
         tail = self._new_consumer("read_committed")
         ends = self._new_consumer("read_uncommitted")
         await tail.start()
@@ -110,7 +128,8 @@ class Restorer:
             tps = {p: AioTopicPartition(self._changelog, p) for p in stores}
             # The true end, open transactions included: reading to it waits until they are decided.
             end_offsets = await ends.end_offsets(list(tps.values()))
-            begin_offsets = await ends.beginning_offsets(list(tps.values()))
+            source_tps = [AioTopicPartition(topic, partition) for topic, partition in sources]
+            begin_offsets = await ends.beginning_offsets([*tps.values(), *source_tps])
             await ends.stop()
             tail.assign(list(tps.values()))
             behind: dict[int, int] = {}
@@ -121,7 +140,8 @@ class Restorer:
                 tail.seek(tp, start)
                 if start < end_offsets[tp]:
                     behind[partition] = end_offsets[tp]
-            return await self._follow(tail, stores, behind)
+            rows = await self._follow(tail, stores, behind)
+            return rows, {(tp.topic, tp.partition): begin_offsets[tp] for tp in source_tps}
         finally:
             await ends.stop()
             await tail.stop()
@@ -140,7 +160,11 @@ class Restorer:
                 rows += len(records)
                 stores[tp.partition].restore(
                     records,
-                    Position(records[-1].offset + 1, records[-1].timestamp, _topic_id(stores, tp)),
+                    Position(
+                        records[-1].offset + 1,
+                        records[-1].timestamp,
+                        stores[tp.partition].position.topic_id,
+                    ),
                     derive_deletions=tp.partition not in fresh,
                 )
                 progress_at = time.monotonic()
@@ -165,12 +189,9 @@ class Restorer:
             max_partition_fetch_bytes=FETCH_BYTES_MAX,
             fetch_max_bytes=4 * FETCH_BYTES_MAX,
             fetch_max_wait_ms=POLL_TIMEOUT_MS,
-            check_crcs=False,  # TCP and the broker have checked; a third time costs a tenth of a restore.
+            # TCP and the broker have checked; a third time costs a tenth of a restore.
+            check_crcs=False,
         )
-
-
-def _topic_id(stores: Mapping[int, PartitionStore], tp: AioTopicPartition) -> str:
-    return stores[tp.partition].position.topic_id
 
 
 def _start_offset(store: PartitionStore, begin: int, end: int, now_ms: int) -> int:

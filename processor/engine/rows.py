@@ -1,8 +1,9 @@
 """The rows of one partition: an overlay of uncommitted writes over the committed ones in RocksDB.
 
-The rule: RocksDB holds only what a committed Kafka transaction wrote. Writes of the batch being decided and of the
-batch being committed live in the overlay, so that deciding goes on while a commit is under way; a batch's writes
-leave the overlay when `PartitionStore` has them. Losing the overlay loses nothing that anyone was told.
+The rule: RocksDB holds only what a committed Kafka transaction wrote. Writes of the batch being
+decided and of the batch being committed live in the overlay, so that deciding goes on while a
+commit is under way; a batch's writes leave the overlay when `PartitionStore` has them. Losing the
+overlay loses nothing that anyone was told.
 """
 
 from collections.abc import Iterator, Mapping

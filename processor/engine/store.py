@@ -1,9 +1,9 @@
 """The committed rows of one partition, in RocksDB: a cache of the changelog, never its rival.
 
-The rule: rows and the changelog offset they reach are written in one write batch, and only after the Kafka transaction
-that carried them was committed. There is no write-ahead log: what a crash takes from the memtable, offset and rows
-together, is read again from the changelog. So a database is always the state at some changelog offset, and may be
-thrown away at any time.
+The rule: rows and the changelog offset they reach are written in one write batch, and only after
+the Kafka transaction that carried them was committed. There is no write-ahead log: what a crash
+takes from the memtable, offset and rows together, is read again from the changelog. So a database
+is always the state at some changelog offset, and may be thrown away at any time.
 """
 
 import shutil
@@ -68,7 +68,10 @@ def _options(cache: Cache) -> Options:
 
 
 class PartitionStore:
-    """RocksDB of one partition. Opening wipes it when it belongs to another incarnation of the topic."""
+    """RocksDB of one partition.
+
+    Opening wipes it when it belongs to another incarnation of the topic.
+    """
 
     __slots__ = ("_cache", "_db", "_derive", "get", "path", "position")
 
@@ -83,6 +86,7 @@ class PartitionStore:
         self.path = path
         self._cache = cache
         self._derive = derive
+        self.position = Position(0, 0, "")
         self._open()
         if self.position.topic_id not in ("", topic_id):
             self.wipe()
@@ -108,7 +112,7 @@ class PartitionStore:
     def scan(self, group: bytes, after: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
         """Committed rows of the group with a key greater than `after`, in key order."""
         iterator = self._db.iter()
-        start = after if after > group else group
+        start = max(group, after)
         iterator.seek(start)
         if after and iterator.valid() and iterator.key() == after:
             iterator.next()
@@ -133,8 +137,9 @@ class PartitionStore:
     def restore(self, records: Iterable[Any], position: Position, *, derive_deletions: bool) -> int:
         """Apply changelog records in order and the index rows derived from them; returns how many.
 
-        `derive_deletions`: the database held rows before this restore, so a row that goes or changes may leave index
-        rows behind that must go too. A restore from nothing can skip that lookup.
+        `derive_deletions`: the database held rows before this restore, so a row that goes or
+        changes may leave index rows behind that must go too. A restore from nothing can skip that
+        lookup.
         """
         batch = WriteBatch(raw_mode=True)
         latest: dict[bytes, bytes | None] = {record.key: record.value for record in records}

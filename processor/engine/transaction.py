@@ -1,8 +1,8 @@
-"""One Kafka transaction per batch: changelog rows, outputs and source offsets become visible together or not at all.
+"""One Kafka transaction per batch: rows, outputs and offsets become visible together or not.
 
-One transactional producer per worker, fenced by the group's generation (KIP-447): the generation sent with the
-offsets is the one under which the batch was fetched, captured with the batch. Read again at commit time, a zombie's
-stale batch would carry a fresh generation and pass.
+One transactional producer per worker, fenced by the group's generation (KIP-447): the generation
+sent with the offsets is the one under which the batch was fetched, captured with the batch. Read
+again at commit time, a zombie's stale batch would carry a fresh generation and pass.
 """
 
 import time
@@ -16,8 +16,8 @@ from processor.engine.faults import Fault
 from processor.engine.ports import Message, Outputs
 from processor.engine.rows import Changes
 
-# librdkafka's default of 100 ms makes every small transaction take 100 ms: CONCURRENT_TRANSACTIONS, answered while
-# the markers of the previous one are being written, is retried at this pace.
+# librdkafka's default of 100 ms makes every small transaction take 100 ms: CONCURRENT_TRANSACTIONS,
+# answered while the markers of the previous one are being written, is retried at this pace.
 RETRY_BACKOFF_MS: Final = 1
 QUEUE_MESSAGES_MAX: Final = (
     1_000_000  # Above the messages of the largest batch (cycle.MESSAGES_MAX plus one slice).
@@ -27,7 +27,10 @@ COMMIT_RETRIES_MAX: Final = 50  # Retriable errors of one commit, before it coun
 
 
 class Aborted(Exception):
-    """The transaction was aborted: nothing of the batch is visible, and its records are to be read again."""
+    """The transaction was aborted.
+
+    Nothing of the batch is visible, and its records are to be read again.
+    """
 
 
 class SealedBatch(msgspec.Struct, frozen=True):
@@ -83,7 +86,7 @@ class TransactionWriter:
         )
 
     def start(self, timeout_s: float) -> None:
-        """Fence an earlier incarnation with the same transactional id and abort what it left open."""
+        """Fence an earlier incarnation of this worker and abort what it left open."""
         self._producer.init_transactions(timeout_s)
 
     def commit(self, batch: SealedBatch) -> dict[int, int]:
@@ -128,7 +131,10 @@ class TransactionWriter:
         return {partition: _delivered(partition, end) for partition, end in ends.items()}
 
     def _produce_rows(self, partition: int, rows: Changes) -> list[int]:
-        """Produce the partition's rows; the returned list gets the last one's offset on delivery."""
+        """Produce the partition's rows.
+
+        The returned list gets the last one's offset on delivery.
+        """
         local_kinds = self._local_kinds
         messages: list[Message] = [
             {"key": key, "value": value} for key, value in rows.items() if key[0] not in local_kinds
@@ -177,6 +183,6 @@ class TransactionWriter:
 def _delivered(partition: int, end: list[int]) -> int:
     if not end:
         raise Fault(
-            f"changelog partition {partition}: committed, but its last row was not reported delivered"
+            f"changelog partition {partition}: committed, but its last row was not delivered"
         )
     return end[0]

@@ -1,16 +1,21 @@
-"""Faust's Kafka transport, handing the agent whole batches, and leaving every commit to the transaction.
+"""Faust's Kafka transport, handing the agent whole batches and leaving commits to the engine.
 
-What is replaced, and why (measured and read in Faust 0.15.3; the exact pins of pyproject.toml are for this module):
+What is replaced, and why (measured and read in Faust 0.15.3; the exact pins of pyproject.toml are
+for this module):
 
-* `_drain_messages`: one Faust event per partition and poll, its value the list of raw records. Per record Faust's own
-  path costs 35 to 100 µs, this 1 µs. Nothing is fetched while no partition may decide, nor while enough is queued.
+* `_drain_messages`: one Faust event per partition and poll, its value the list of raw records. Per
+record Faust's own
+  path costs 35 to 100 µs, this 1 µs. Nothing is fetched while no partition may decide, nor while
+  enough is queued.
 * acks and commits: offsets travel in the transaction. Faust's commits would run ahead of the state.
 * isolation: read_committed, since connectors publish in transactions of their own.
-* `wait_empty`, which Faust calls before it gives partitions back: the engine finishes or drops its batches.
+* `wait_empty`, which Faust calls before it gives partitions back: the engine finishes or drops its
+batches.
 
 Dying here: nothing has been decided.
 """
 
+import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from typing import Any, Final, Protocol
 
@@ -63,7 +68,10 @@ class Assignment(Protocol):
 
 
 class Polled:
-    """The value of a Faust event: consecutive records of one partition, and what they were fetched under."""
+    """The value of a Faust event.
+
+    Consecutive records of one partition, and what they were fetched under.
+    """
 
     __slots__ = ("assignment", "records")
 
@@ -86,39 +94,26 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):
     @property
     def member_id(self) -> str:
         """The group member this worker is now."""
-        return str(self._ensure_consumer()._coordinator.member_id)  # noqa: SLF001 - no public access
-
-    async def seek_exactly(self, offsets: Mapping[TP, int]) -> None:
-        """Read on from these offsets. aiokafka drops what it had prefetched."""
-        await self.call_thread(self._seek_exactly, offsets)
-
-    async def _seek_exactly(self, offsets: Mapping[TP, int]) -> None:
         consumer = self._ensure_consumer()
+        return str(consumer._coordinator.member_id)  # noqa: SLF001 - no public access
+
+    async def position_at(self, offsets: Mapping[TP, int], *, changelog: str) -> None:
+        """Read on from these offsets, dropping what was prefetched; never read the changelog.
+
+        Called from the main loop. Not through Faust's method queue: a fetch under way would keep
+        it waiting for seconds.
+        """
+        future = asyncio.run_coroutine_threadsafe(
+            self._position_at(offsets, changelog), self.thread_loop
+        )
+        await asyncio.wrap_future(future)
+
+    async def _position_at(self, offsets: Mapping[TP, int], changelog: str) -> None:
+        consumer = self._ensure_consumer()
+        # Assigned for ownership only.
+        consumer.pause(*(tp for tp in consumer.assignment() if tp.topic == changelog))
         for tp, offset in offsets.items():
             consumer.seek(TopicPartition(*tp), offset)
-
-    async def stop_fetching(self, changelog: str) -> None:
-        """Pause the changelog partitions: they are assigned for ownership, never read here."""
-        await self.call_thread(self._pause, changelog)
-
-    async def _pause(self, changelog: str) -> None:
-        consumer = self._ensure_consumer()
-        consumer.pause(*(tp for tp in consumer.assignment() if tp.topic == changelog))
-
-    async def offset_bounds(self, tps: list[TP]) -> tuple[dict[TP, int], dict[TP, int]]:
-        """First and next offset of each partition."""
-        bounds: tuple[dict[TP, int], dict[TP, int]] = await self.call_thread(self._bounds, tps)
-        return bounds
-
-    async def _bounds(self, tps: list[TP]) -> tuple[dict[TP, int], dict[TP, int]]:
-        consumer = self._ensure_consumer()
-        wanted = [TopicPartition(*tp) for tp in tps]
-        begin = await consumer.beginning_offsets(wanted)
-        end = await consumer.end_offsets(wanted)
-        return (
-            {TP(*tp): offset for tp, offset in begin.items()},
-            {TP(*tp): offset for tp, offset in end.items()},
-        )
 
 
 class BatchConsumer(driver.Consumer):
@@ -168,7 +163,7 @@ class BatchConsumer(driver.Consumer):
         self._unacked_messages.discard(message)
         return True
 
-    async def commit(self, topics: Any = None, start_new_transaction: bool = True) -> bool:  # noqa: FBT001, FBT002
+    async def commit(self, *_: Any, **__: Any) -> bool:
         """Do nothing: offsets are committed with the transaction."""
         return True
 
