@@ -43,6 +43,7 @@ OFFSETTING: Final = frozenset(
 )
 ENDED: Final = frozenset({"CANCELLED", "DELETED"})
 
+Row = frozenset[tuple[str, str]]  # full dimension values of a stock row
 Node = tuple[str, ...]  # values of the hierarchy's dimensions, as far down as they are given
 
 
@@ -97,11 +98,19 @@ class Hold:
         self.order_id = order_id
 
 
+class Leaf:
+    """One stock row: its node (its dimensions along the hierarchy) and its measures."""
+
+    def __init__(self, node: Node) -> None:
+        self.node = node
+        self.measures: dict[str, int] = {}
+
+
 class Shelf:
     """One product at one location: its stock rows and what is held of it."""
 
     def __init__(self) -> None:
-        self.leaves: dict[frozenset[tuple[str, str]], dict[str, int]] = {}
+        self.leaves: dict[Row, Leaf] = {}
         self.holds: dict[Node, dict[int, Hold]] = {}
 
     def reserved(self, node: Node) -> int:
@@ -111,9 +120,10 @@ class Shelf:
     def free(self, node: Node) -> int:
         """Supply below the node less what is held at it or below it."""
         supply = 0
-        for dimensions, measures in self.leaves.items():
-            if node_of(dict(dimensions))[: len(node)] == node:
-                supply += sum(SIGNS.get(name, 0) * amount for name, amount in measures.items())
+        for leaf in self.leaves.values():
+            if leaf.node[: len(node)] == node:
+                for name, amount in leaf.measures.items():
+                    supply += SIGNS.get(name, 0) * amount
         held = sum(self.reserved(other) for other in self.holds if other[: len(node)] == node)
         return supply - held
 
@@ -144,6 +154,15 @@ class Shelf:
         return taken
 
 
+Shelves = dict[tuple[str, ...], Shelf]
+Counted = tuple[str, str, Row, str]  # organization, product, row, measure
+
+
+def shelf_of(shelves: Shelves, place: Place) -> Shelf:
+    """The shelf a place belongs to: its product at its location."""
+    return shelves.setdefault((*place[:2], *place.node[:2]), Shelf())
+
+
 def lowered(dimensions: Fields) -> dict[str, str]:
     """Dimensions with lower-case names."""
     return {name.lower(): value for name, value in dimensions.items()}
@@ -157,6 +176,15 @@ def node_of(dimensions: dict[str, str]) -> Node:
             break
         node.append(dimensions[name])
     return tuple(node)
+
+
+class Entry:
+    """What the ledger knows of one ERP transaction."""
+
+    def __init__(self) -> None:
+        self.sequence = -1
+        self.offset = 0
+        self.place: Place | None = None
 
 
 class Refused(Exception):
@@ -183,15 +211,11 @@ class Model:
 
     def __init__(self, ids: dict[str, Place]) -> None:
         self.ids = ids
-        self.shelves: dict[tuple[str, ...], Shelf] = {}
+        self.shelves: Shelves = {}
         self.answers: dict[str, tuple[Fields, Answer]] = {}
         self.events: set[str] = set()
         self.ledger: dict[str, Entry] = {}
-        self.counted_at: dict[tuple[Shelf, frozenset[tuple[str, str]], str], int] = {}
-
-    def shelf(self, organization_id: str, product_id: str, node: Node) -> Shelf:
-        """The product at the location that a node lies in."""
-        return self.shelves.setdefault((organization_id, product_id, *node[:2]), Shelf())
+        self.counted_at: dict[Counted, int] = {}
 
     def decide_request(self, request: Fields, sequence: int) -> tuple[Answer, bool]:
         """The answer to a request, and whether it is a repeat of an earlier one."""
@@ -226,7 +250,7 @@ class Model:
         check_measure(line["measure"].lower() or RESERVED)
         check_quantity(request["action"], line)
         place = Place(request["organization_id"], line["product_id"], node)
-        shelf = self.shelf(*place)
+        shelf = shelf_of(self.shelves, place)
         if request["action"] == "RESERVE" and line["quantity"] > 0:
             return reserve(shelf, place, line, number)
         if request["action"] == "RESERVE":
@@ -253,6 +277,98 @@ class Model:
         taken = shelf.take(place.node, asked, hold=number)
         code = Code.ACCEPTED if taken == asked else Code.PARTIAL
         return Line(code, taken, shelf.available(place.node), asked - taken, place, number)
+
+    def decide_transaction(self, event: Fields) -> Happening:
+        """The events an inventory transaction must give."""
+        if not text_is_valid(event["event_id"], 128):
+            return Happening(Code.REQUEST_ID_INVALID)
+        if event["event_id"] in self.events:
+            return Happening(Code.DUPLICATE)
+        self.events.add(event["event_id"])
+        try:
+            check_event(event)
+        except Refused as refused:
+            return Happening(refused.code)
+        status = event["transaction"]
+        if status is None:
+            return Happening(apply_changes(self.shelves, self.counted_at, event))
+        entry = self.ledger.setdefault(status["transaction_id"], Entry())
+        if status["sequence"] <= entry.sequence:
+            return Happening(Code.STALE)
+        entry.sequence = status["sequence"]
+        apply_changes(self.shelves, self.counted_at, event)
+        if status["status"] not in OFFSETTING:
+            return Happening(Code.APPLIED)
+        due = status["quantity"] - entry.offset
+        if due <= 0:
+            return Happening(Code.APPLIED)
+        return self._offset(event, entry, due)
+
+    def _offset(self, event: Fields, entry: Entry, due: int) -> Happening:
+        """Take what an ERP transaction has taken over from the holds, once a unit."""
+        status = event["transaction"]
+        node = node_of(lowered(event["dimensions"]))
+        place = Place(event["organization_id"], event["product_id"], node)
+        hold: int | None = None
+        if status["hold_id"]:
+            reservation_id, _, number = status["hold_id"].rpartition("-")
+            hold = int(number)
+        elif status["reservation_id"]:
+            reservation_id = status["reservation_id"]
+        elif status["auto_offset"]:
+            reservation_id = next((text for text, of in self.ids.items() if of == place), "")
+        else:
+            return Happening(Code.APPLIED)
+        if self.ids.get(reservation_id) != place:
+            failed = Follow("OFFSET_FAILED", Code.OFFSET_WRONG_RESERVATION, 0, due)
+            return Happening(Code.OFFSET_WRONG_RESERVATION, (failed,))
+        taken = shelf_of(self.shelves, place).take(node, due, status["order_id"], hold)
+        entry.offset += taken
+        if taken == due:
+            applied = Follow("OFFSET_APPLIED", Code.OFFSET_APPLIED, taken, 0)
+            return Happening(Code.OFFSET_APPLIED, (applied,))
+        code = Code.OFFSET_PARTIAL if taken else Code.OFFSET_NOTHING_RESERVED
+        return Happening(code, (Follow("OFFSET_FAILED", code, taken, due - taken),))
+
+
+def apply_changes(shelves: Shelves, counted_at: dict[Counted, int], event: Fields) -> Code:
+    """Change the measures of the rows an event names; an older count than the last one loses."""
+    organization_id, product_id = event["organization_id"], event["product_id"]
+    modified_at_ms = event["modified_at_ms"] or 0
+    code = Code.APPLIED
+    for change in event["changes"]:
+        dimensions = lowered(change["dimensions"] or event["dimensions"])
+        row = frozenset((name, value) for name, value in dimensions.items() if value)
+        shelf = shelf_of(shelves, Place(organization_id, product_id, node_of(dimensions)))
+        measures = shelf.leaves.setdefault(row, Leaf(node_of(dimensions))).measures
+        measure = change["measure"].lower()
+        if event["mode"] == "ADD":
+            measures[measure] = measures.get(measure, 0) + change["quantity"]
+            continue
+        counted = (organization_id, product_id, row, measure)
+        if modified_at_ms < counted_at.get(counted, 0):
+            code = Code.STALE
+            continue
+        counted_at[counted] = modified_at_ms
+        measures[measure] = change["quantity"]
+    return code
+
+
+def check_event(event: Fields) -> None:
+    """Refuse an event that may not change what it names.
+
+    Raises:
+        Refused: it may not.
+
+    """
+    for change in event["changes"]:
+        measure = change["measure"].lower()
+        if measure == RESERVED:
+            raise Refused(Code.MEASURE_RESERVED)
+        if measure not in SIGNS:
+            raise Refused(Code.MEASURE_UNKNOWN)
+        if measure.startswith("fno.") and event["source"] != "fno":
+            raise Refused(Code.DATA_SOURCE_PROTECTED)
 
 
 def reservable_node(dimensions: dict[str, str]) -> Node:

@@ -2,7 +2,8 @@
 
 Every consumed record of both source topics takes the next sequence number of its partition. Answers
 and events carry theirs; ticks and dead letters do not, so they are put into the numbers left over.
-A number that nothing fits, or one too few of them, means that a record was skipped or decided twice.
+A number that nothing fits, or one too few of them, means that a record was skipped or decided
+twice.
 """
 
 from collections.abc import Iterable, Mapping
@@ -60,7 +61,7 @@ def put_in_order(
 def _bounds(
     own: list[SourceRecord], numbered: Mapping[Position, int], end: int, faults: list[str]
 ) -> list[_Unnumbered]:
-    """The unnumbered records of one topic with the number each must come before, in offset order."""
+    """The unnumbered records of a topic, in offset order, and what each must come before."""
     found: list[_Unnumbered] = []
     latest = end
     for record in reversed(own):

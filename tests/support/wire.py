@@ -63,6 +63,18 @@ def _without_decimals(schema: Any) -> Any:
     return schema
 
 
+def _with_defaults_as_bytes(schema: Any) -> Any:
+    """Copy of a parsed schema whose defaults for bytes are bytes, as its writer wants them."""
+    if isinstance(schema, list):
+        return [_with_defaults_as_bytes(branch) for branch in schema]
+    if not isinstance(schema, dict):
+        return schema
+    plain = {name: _with_defaults_as_bytes(part) for name, part in schema.items()}
+    if plain.get("type") in ("bytes", {"type": "bytes"}) and isinstance(plain.get("default"), str):
+        plain["default"] = plain["default"].encode("latin-1")
+    return plain
+
+
 def _quantity_fields(schema: Any) -> frozenset[str]:
     """Names of the fields that hold a decimal, anywhere in a schema."""
     found: set[str] = set()
@@ -84,7 +96,9 @@ def _load(name: str) -> Any:
 
 _RAW: Final = {name: _load(name) for name in NAMES}
 _PARSED: Final = {
-    name: fastavro.parse_schema(_without_decimals(schema), named_schemas={})
+    name: _with_defaults_as_bytes(
+        fastavro.parse_schema(_without_decimals(schema), named_schemas={})
+    )
     for name, schema in _RAW.items()
 }
 _QUANTITIES: Final = {name: _quantity_fields(schema) for name, schema in _RAW.items()}
