@@ -12,7 +12,7 @@ from schemas.codes import Code
 from tests.support.checker import Findings, check, unfit
 from tests.support.history import History
 from tests.support.load import UNIT, Draft, Load
-from tests.support.model import Line, Model, Place, node_of
+from tests.support.model import Line, Model, Place, lowered, node_of
 from tests.support.wire import NAMES, Fields, SourceRecord, UnreadableError, Wire
 
 PARTITIONS: Final = 2
@@ -131,7 +131,7 @@ class Clerk:
         happening = self.models[record.partition].decide_transaction(event)
         first = {"event_type": "TRANSACTION", "code": happening.code}
         status = event["transaction"] or {}
-        node = node_of(event["dimensions"])
+        node = node_of(lowered(event["dimensions"]))
         place = Place(event["organization_id"], event["product_id"], node)
         about = {
             "sequence": self.sequences[record.partition],
