@@ -1,0 +1,157 @@
+"""The load on a real broker: topics made, requests preloaded, results read back.
+
+All Kafka contestants are measured alike: by the broker's own append times of the results, read
+after the run. Nothing reads the results while they are written, since a reader would take the CPU
+that is being measured.
+"""
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, NamedTuple, Self
+
+from confluent_kafka import (
+    Consumer,
+    KafkaError,
+    KafkaException,
+    Message,
+    Producer,
+    TopicPartition,
+)
+from confluent_kafka.admin import AdminClient, NewTopic
+
+from benchmarks.programs import Program
+
+ANSWER_WITHIN_S = 30.0
+STALL_S = 120.0  # Nothing moved for so long: the run has failed.
+CONSUME_RECORDS_MAX = 10_000
+
+Progress = Callable[[str, int, int], None]  # What, how many are done, of how many.
+
+
+class Produced(NamedTuple):
+    """One record to preload."""
+
+    key: bytes
+    value: bytes
+    partition: int
+
+
+def create_topics(bootstrap: str, topics: Iterable[NewTopic]) -> None:
+    """Create topics and wait until the broker has them."""
+    admin = AdminClient({"bootstrap.servers": bootstrap})
+    for future in admin.create_topics(list(topics), operation_timeout=ANSWER_WITHIN_S).values():
+        future.result(ANSWER_WITHIN_S)
+
+
+def preload(
+    bootstrap: str, topic: str, records: Sequence[Produced], progress: Progress, what: str
+) -> None:
+    """Write `records` in order and wait until the broker has acknowledged all."""
+    failures: list[KafkaError] = []
+
+    def delivered(error: KafkaError | None, _: Message) -> None:
+        if error is not None:
+            failures.append(error)
+
+    producer = Producer(
+        {
+            "bootstrap.servers": bootstrap,
+            "enable.idempotence": True,  # Order of records is the order of decisions.
+            "linger.ms": 20,
+            "batch.size": 1_000_000,
+            "queue.buffering.max.messages": 500_000,
+        }
+    )
+    for index, (key, value, partition) in enumerate(records):
+        while True:
+            try:
+                producer.produce(topic, value, key, partition, on_delivery=delivered)
+                break
+            except BufferError:
+                producer.poll(0.1)
+        if index % 5_000 == 0:
+            producer.poll(0)
+            progress(what, index, len(records))
+    left = producer.flush(60.0)
+    if left or failures:
+        raise KafkaException(failures[0] if failures else f"{left} records not delivered")
+    progress(what, len(records), len(records))
+
+
+def reader(bootstrap: str, group: str = "bench-reader") -> Consumer:
+    """A consumer that sees committed records only and commits nothing."""
+    return Consumer(
+        {
+            "bootstrap.servers": bootstrap,
+            "group.id": group,
+            "isolation.level": "read_committed",
+            "enable.auto.commit": False,
+            "enable.partition.eof": True,
+            "auto.offset.reset": "earliest",
+            "queued.max.messages.kbytes": 262_144,
+            "fetch.message.max.bytes": 4_194_304,
+            "fetch.wait.max.ms": 5,
+        }
+    )
+
+
+class GroupProgress:
+    """How far a consumer group has come with a source topic, by its committed offsets."""
+
+    def __init__(self, bootstrap: str, group: str, topic: str, partitions: int) -> None:
+        self._consumer: Any = reader(bootstrap, group)
+        self._wanted = [TopicPartition(topic, number) for number in range(partitions)]
+        self.ends = [self._end(partition) for partition in self._wanted]
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._consumer.close()
+
+    def _end(self, partition: TopicPartition) -> int:
+        _, high = self._consumer.get_watermark_offsets(partition, timeout=ANSWER_WITHIN_S)
+        return int(high)
+
+    def left(self) -> int:
+        """Records below `ends` (the ends when this began) that are not committed yet."""
+        entries = self._consumer.committed(self._wanted, timeout=ANSWER_WITHIN_S)
+        pairs = zip(self.ends, entries, strict=True)
+        return sum(max(0, end - max(0, entry.offset)) for end, entry in pairs)
+
+    def wait(self, programs: Sequence[Program], progress: Progress, what: str) -> None:
+        """Wait until nothing is left; TimeoutError when nothing moves for STALL_S."""
+        total = fewest = self.left()
+        moved_at = time.monotonic()
+        while fewest:
+            for program in programs:
+                program.check_alive()
+            time.sleep(0.05)
+            left = self.left()
+            if left < fewest:
+                fewest, moved_at = left, time.monotonic()
+                progress(what, total - fewest, total)
+            if time.monotonic() - moved_at > STALL_S:
+                raise TimeoutError(f"{what}: {fewest} of {total} records left, and none moves")
+
+
+def read_all(bootstrap: str, topic: str, partitions: int) -> Iterator[Message]:
+    """Every committed record of `topic` up to its end now."""
+    consumer = reader(bootstrap)
+    consumer.assign([TopicPartition(topic, number, 0) for number in range(partitions)])
+    unfinished = set(range(partitions))
+    deadline = time.monotonic() + STALL_S
+    try:
+        while unfinished:
+            for message in consumer.consume(CONSUME_RECORDS_MAX, timeout=1.0):
+                error = message.error()
+                if error is None:
+                    yield message
+                elif error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 - its only name
+                    unfinished.discard(message.partition())
+                else:
+                    raise KafkaException(error)
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"{topic}: partitions {unfinished} not read to their end")
+    finally:
+        consumer.close()

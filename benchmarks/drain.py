@@ -1,0 +1,140 @@
+"""A backlog drained: all requests are in the topic before the first decision.
+
+The rate is what was answered after the first append of results, over the time from that append to
+the last, by the broker's own clock. So neither start-up nor the first batch counts. A percentile is
+the time from the first append until that share of the backlog was answered: what a burst waits.
+"""
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+from confluent_kafka.admin import NewTopic
+from schemas.codec import Codec
+from schemas.registry import SchemaIds
+
+from benchmarks import broker, check
+from benchmarks.broker import Produced, Progress
+from benchmarks.check import Answer
+from benchmarks.contestants import KafkaContestant, Site
+from benchmarks.figures import Run, percentiles
+from benchmarks.load import ORGANIZATION, Work
+from benchmarks.programs import CpuSampler
+from compose.stack import LocalStack
+from schemas import topics
+from schemas.limits import QUANTITY_SCALE
+from schemas.messages import RequestLine, ReservationRequest
+
+METHOD: Final = (
+    "all requests preloaded; rate = results after the first append / time from first to last "
+    "append (broker's LogAppendTime); percentiles = time from the first append until that share "
+    "was answered; CPU of the deciding process tree over that span; answers replayed"
+)
+
+
+@contextmanager
+def site(partitions: int) -> Iterator[Site]:
+    """A fresh broker and registry with the topics made, gone afterwards."""
+    with (
+        tempfile.TemporaryDirectory(prefix="holdfast-bench-") as folder,
+        LocalStack(Path(folder), servers=("kafka", "registry")) as stack,
+    ):
+        bootstrap, registry_url = stack.addresses.kafka_bootstrap, stack.addresses.registry_url
+        assert bootstrap is not None
+        assert registry_url is not None
+        broker.create_topics(
+            bootstrap,
+            [
+                NewTopic(
+                    topic.name,
+                    num_partitions=partitions if topic.co_partitioned else 1,
+                    replication_factor=1,
+                    config=topic.config(),
+                )
+                for topic in topics.TOPICS.values()
+            ],
+        )
+        ids = SchemaIds(registry_url, Path(folder) / "schema-ids.json")
+        yield Site(bootstrap, registry_url, Path(folder), Codec(ids), ids)
+
+
+def request_records(site: Site, work: Work) -> list[Produced]:
+    """The asks as framed Avro, with their keys and partitions."""
+    records = []
+    for ask in work.asks:
+        leaf = work.leaves[ask.leaf]
+        line = RequestLine(
+            product_id=leaf.product,
+            dimension_data_source="",
+            dimensions=leaf.dimensions,
+            measure="",
+            quantity=ask.quantity * QUANTITY_SCALE,
+        )
+        request = ReservationRequest(ask.request_id, "RESERVE", ORGANIZATION, "bench", [line])
+        records.append(Produced(leaf.key, site.codec.encode_request(request), leaf.partition))
+    return records
+
+
+def answers(site: Site, partitions: int) -> Iterator[Answer]:
+    """Every committed result."""
+    for message in broker.read_all(site.bootstrap, topics.RESULTS, partitions):
+        result = site.codec.decode_result(message.value())
+        line = result.lines[0]
+        yield Answer(
+            result.request_id, line.code, line.quantity, line.available, message.timestamp()[1]
+        )
+
+
+def run(contestant: KafkaContestant, work: Work, progress: Progress) -> Run:
+    """One contestant drains one backlog on a fresh broker."""
+    work = work._replace(asks=work.asks[: contestant.requests_max])
+
+    def report(what: str, done: int, of: int) -> None:
+        progress(f"{contestant.name}: {what}", done, of)
+
+    report("starting a broker", 0, 1)
+    with site(work.partitions) as here:
+        contestant.prepare(here, work, report)
+        records = request_records(here, work)
+        broker.preload(here.bootstrap, topics.REQUESTS, records, report, "requests")
+        del records
+        programs = contestant.start(here, work)
+        try:
+            with (
+                CpuSampler([program.pid for program in programs]) as cpu,
+                broker.GroupProgress(
+                    here.bootstrap, contestant.group, topics.REQUESTS, work.partitions
+                ) as left,
+            ):
+                left.wait(programs, report, "deciding")
+        finally:
+            for program in programs:
+                program.stop()
+        report("checking the answers", 0, 1)
+        by_id = check.once_each(work, answers(here, work.partitions))
+        accepted = check.replay(work, by_id)
+    return figures(
+        contestant.name, [answer.appended_ms for answer in by_id.values()], cpu, accepted
+    )
+
+
+def figures(name: str, appended_ms: list[int], cpu: CpuSampler, accepted: int) -> Run:
+    """Figures of a drained backlog from the append times of its results."""
+    first, last = min(appended_ms), max(appended_ms)
+    counted = sum(1 for at_ms in appended_ms if at_ms > first)
+    seconds = (last - first) / 1000
+    p50, p95, p99 = percentiles([at_ms - first for at_ms in appended_ms])
+    return Run(
+        contestant=name,
+        decisions=len(appended_ms),
+        seconds=seconds,
+        decisions_per_s=round(counted / seconds, 1) if seconds else 0.0,
+        cpu_us_per_decision=round(cpu.between_s(first, last) * 1e6 / max(1, counted), 2),
+        p50_ms=p50,
+        p95_ms=p95,
+        p99_ms=p99,
+        resident_mib=round(cpu.resident_bytes_max / 2**20, 1),
+        extra={"accepted": accepted},
+    )

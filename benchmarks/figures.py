@@ -1,0 +1,107 @@
+"""What a run gives: figures of one run, and the comparison of several.
+
+Runs alternate between us and the peer, because the machine drifts by more than many a difference;
+so only medians, and ratios of medians of one session, say anything.
+"""
+
+from collections.abc import Sequence
+from statistics import median
+
+import msgspec
+
+
+class Run(msgspec.Struct, frozen=True, kw_only=True):
+    """Figures of one run of one contestant.
+
+    `cpu_us_per_decision` is of the deciding processes alone, without the broker or the load.
+    What the percentiles count is told by the experiment that made the run. `extra` holds what only
+    that experiment knows.
+    """
+
+    contestant: str
+    decisions: int
+    seconds: float
+    decisions_per_s: float
+    cpu_us_per_decision: float | None = None
+    p50_ms: float | None = None
+    p95_ms: float | None = None
+    p99_ms: float | None = None
+    resident_mib: float | None = None
+    extra: dict[str, float | int | str] = {}
+
+
+class Comparison(msgspec.Struct, frozen=True, kw_only=True):
+    """Medians of our runs, the peer's beside them, and the ratio of their rates (ours / peer's)."""
+
+    name: str
+    decisions_per_s: float
+    cpu_us_per_decision: float | None
+    p50_ms: float | None
+    p95_ms: float | None
+    p99_ms: float | None
+    resident_mib: float | None = None
+    peer: str | None = None
+    peer_decisions_per_s: float | None = None
+    peer_cpu_us_per_decision: float | None = None
+    ratio: float | None = None
+    method: str
+    machine: str
+    extra: dict[str, float | int | str] = {}
+    runs: list[Run]
+
+
+def compare(
+    name: str,
+    runs: Sequence[Run],
+    *,
+    method: str,
+    machine: str,
+    ours: str = "holdfast",
+) -> Comparison:
+    """Medians over `runs`. Without runs of ours (a peer tried alone) the peer stands in."""
+    names = list(dict.fromkeys(run.contestant for run in runs))
+    own_name = ours if ours in names else names[0]
+    own = [run for run in runs if run.contestant == own_name]
+    others = [run for run in runs if run.contestant != own_name]
+    rate = _middle([run.decisions_per_s for run in own]) or 0.0
+    peer_rate = _middle([run.decisions_per_s for run in others])
+    return Comparison(
+        name=name,
+        decisions_per_s=rate,
+        cpu_us_per_decision=_middle([run.cpu_us_per_decision for run in own]),
+        p50_ms=_middle([run.p50_ms for run in own]),
+        p95_ms=_middle([run.p95_ms for run in own]),
+        p99_ms=_middle([run.p99_ms for run in own]),
+        resident_mib=_middle([run.resident_mib for run in own]),
+        peer=next((run.contestant for run in others), None),
+        peer_decisions_per_s=peer_rate,
+        peer_cpu_us_per_decision=_middle([run.cpu_us_per_decision for run in others]),
+        ratio=round(rate / peer_rate, 3) if peer_rate else None,
+        method=method,
+        machine=machine,
+        extra=_middle_extra(own),
+        runs=list(runs),
+    )
+
+
+def percentiles(values_ms: Sequence[float]) -> tuple[float, float, float]:
+    """50th, 95th and 99th percentile, nearest rank; `values_ms` must not be empty."""
+    ordered = sorted(values_ms)
+    last = len(ordered) - 1
+    p50, p95, p99 = (round(ordered[round(share * last)], 3) for share in (0.50, 0.95, 0.99))
+    return p50, p95, p99
+
+
+def _middle(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return round(median(known), 3) if known else None
+
+
+def _middle_extra(runs: Sequence[Run]) -> dict[str, float | int | str]:
+    """Median of every numeric extra; a text is the first run's."""
+    merged: dict[str, float | int | str] = {}
+    for key in dict.fromkeys(key for run in runs for key in run.extra):
+        values = [run.extra[key] for run in runs if key in run.extra]
+        numbers = [value for value in values if not isinstance(value, str)]
+        merged[key] = round(median(numbers), 3) if numbers else values[0]
+    return merged
