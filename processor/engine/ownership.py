@@ -229,6 +229,7 @@ class EngineTableManager(TableManager):
         ownership: Ownership = app.ownership
         generation = self._generation
         try:
+            await app.flow.hand_over()
             membership = ownership.membership(generation, consumer.thread)
             assignment = await ownership.assign(set(self._assigned), membership, consumer.thread)
         except asyncio.CancelledError:

@@ -1,0 +1,173 @@
+"""The engine alone, on a real broker: a counter per key is wrong once one record is lost or doubled."""
+
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient, NewTopic
+
+from compose.stack import LocalStack
+from processor.engine.faults import CRASH_POINTS, EXIT_CRASH_POINT, EXIT_FAULT
+from schemas import limits, topics
+from tests.support.eventually import eventually
+
+pytestmark = pytest.mark.kafka
+
+PARTITIONS = 2
+SESSION_TIMEOUT_MS = 3_000
+ANSWERS_WITHIN_S = 60.0
+
+
+class Cluster:
+    """A throw-away broker with our topics, workers over the counting domain, and a reader."""
+
+    def __init__(self, bootstrap: str, directory: Path) -> None:
+        self.bootstrap = bootstrap
+        self.directory = directory
+        self.sent = 0
+        self.counts: dict[bytes, int] = {}
+        self.answers = 0
+        self._web_port = 7100
+        self._workers: list[subprocess.Popen[bytes]] = []
+        admin = AdminClient({"bootstrap.servers": bootstrap})
+        for topic in topics.TOPICS.values():
+            partitions = PARTITIONS if topic.co_partitioned else 1
+            new = NewTopic(topic.name, partitions, 1, config=topic.config())
+            for future in admin.create_topics([new]).values():
+                future.result(30)
+        self._producer = Producer({"bootstrap.servers": bootstrap, "partitioner": "murmur2_random"})
+        self._reader = Consumer(
+            {
+                "bootstrap.servers": bootstrap,
+                "group.id": "reader",
+                "isolation.level": "read_committed",
+                "enable.auto.commit": False,
+            }
+        )
+        self._reader.assign([TopicPartition(topics.RESULTS, p, 0) for p in range(PARTITIONS)])
+
+    def worker(self, name: str, **environment: str) -> "subprocess.Popen[bytes]":
+        """Start a worker with its own data directory."""
+        self._web_port += 1
+        log = (self.directory / f"{name}.log").open("ab")
+        process = subprocess.Popen(
+            [sys.executable, "-m", "tests.support.counting_worker"],
+            env={
+                **os.environ,
+                "KAFKA_BOOTSTRAP_SERVERS": self.bootstrap,
+                "SCHEMA_REGISTRY_URL": "http://127.0.0.1:1",
+                "HOLDFAST_DATA_DIR": str(self.directory / name),
+                "HOLDFAST_SESSION_TIMEOUT_MS": str(SESSION_TIMEOUT_MS),
+                "HOLDFAST_WEB_PORT": str(self._web_port),
+                **environment,
+            },
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+        log.close()
+        self._workers.append(process)
+        return process
+
+    def send(self, records: int, value: bytes = b"v", keys: int = 50) -> None:
+        """Produce records, spread over keys."""
+        for _ in range(records):
+            self._producer.produce(topics.REQUESTS, key=b"k%d" % (self.sent % keys), value=value)
+            self.sent += 1
+        self._producer.flush(30)
+
+    def read_answers(self) -> int:
+        """Read what is committed; every answer must be the next count of its key."""
+        for message in self._reader.consume(10_000, 0.2):
+            assert message.error() is None
+            key, count = message.value().split(b"@")[0].split(b"=")
+            assert int(count) == self.counts.get(key, 0) + 1, f"{key!r} jumped to {count!r}"
+            self.counts[key] = int(count)
+            self.answers += 1
+        return self.answers
+
+    def all_answered(self) -> None:
+        """Every record sent has its one answer."""
+        eventually(lambda: self.read_answers() >= self.sent, within_s=ANSWERS_WITHIN_S)
+        self.read_answers()
+        assert self.answers == self.sent
+
+    def close(self) -> None:
+        """End the workers by their pids."""
+        for process in self._workers:
+            with contextlib.suppress(ProcessLookupError):
+                process.kill()
+            process.wait()
+        self._reader.close()
+
+
+@pytest.fixture
+def cluster(tmp_path: Path) -> Iterator[Cluster]:
+    """Give a fresh broker to every test: they kill and restart."""
+    with LocalStack(tmp_path / "stack", servers=("kafka",)) as stack:
+        assert stack.addresses.kafka_bootstrap is not None
+        cluster = Cluster(stack.addresses.kafka_bootstrap, tmp_path)
+        try:
+            yield cluster
+        finally:
+            cluster.close()
+
+
+def test_every_crash_point_loses_and_doubles_nothing(cluster: Cluster) -> None:
+    """Dying at any named step of the cycle, then going on with the same disk, counts exactly."""
+    for point in CRASH_POINTS:
+        doomed = cluster.worker("one", HOLDFAST_CRASH_AT=point, HOLDFAST_CRASH_AFTER="1")
+        while doomed.poll() is None:
+            cluster.send(20)
+            cluster.read_answers()
+        assert doomed.returncode == EXIT_CRASH_POINT, point
+    cluster.worker("one")
+    cluster.send(100)
+    cluster.all_answered()
+
+
+def test_a_zombie_gets_nothing_in_and_a_wiped_disk_is_rebuilt(cluster: Cluster) -> None:
+    """A worker stopped past its session, its peer, and a worker with an empty disk count exactly."""
+    zombie = cluster.worker("one")
+    cluster.send(500)
+    cluster.all_answered()
+    cluster.worker("two")
+    cluster.send(500)
+    zombie.send_signal(signal.SIGSTOP)
+    cluster.send(500)
+    cluster.all_answered()  # The peer took over: the session has ended.
+    zombie.send_signal(signal.SIGCONT)
+    cluster.send(500)
+    cluster.all_answered()
+    zombie.kill()
+    zombie.wait()
+    shutil.rmtree(cluster.directory / "one")
+    cluster.worker("one")
+    cluster.send(500)
+    cluster.all_answered()
+
+
+def test_sigterm_hands_over_and_exits_quickly(cluster: Cluster) -> None:
+    """A graceful stop ends with code 0 within five seconds, and the next worker goes on exactly."""
+    worker = cluster.worker("one")
+    cluster.send(2_000)
+    eventually(lambda: cluster.read_answers() > 0, within_s=ANSWERS_WITHIN_S)
+    cluster.send(2_000)
+    worker.terminate()
+    assert worker.wait(5.0) == 0
+    cluster.worker("one")
+    cluster.all_answered()
+
+
+def test_a_run_of_dead_letters_stops_the_worker(cluster: Cluster) -> None:
+    """A topic is not drained into the dead letters: past the run limit the worker ends."""
+    worker = cluster.worker("one")
+    cluster.send(2 * limits.DEAD_LETTER_RUN_MAX + 500, value=b"junk", keys=1)
+    assert worker.wait(60.0) == EXIT_FAULT

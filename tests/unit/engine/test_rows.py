@@ -1,0 +1,129 @@
+"""The overlay: uncommitted rows over committed ones."""
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from processor.engine.rows import PartitionRows
+from processor.engine.store import PartitionStore, Position, shared_cache
+
+GROUPED = {ord("H"): 3}
+
+
+def open_store(path: Path, topic_id: str = "topic-1") -> PartitionStore:
+    """Store whose H rows derive an index row X + value."""
+
+    def derive(key: bytes, value: bytes) -> list[tuple[bytes, bytes]]:
+        return [(b"X" + value, key)] if key.startswith(b"H") else []
+
+    return PartitionStore(path, cache=shared_cache(1 << 20), topic_id=topic_id, derive=derive)
+
+
+class Record:
+    """A changelog record, as far as a restore looks."""
+
+    def __init__(self, key: bytes, value: bytes | None) -> None:
+        self.key = key
+        self.value = value
+
+
+def test_uncommitted_rows_are_read_but_not_stored(tmp_path: Path) -> None:
+    """Losing the overlay loses exactly what was not settled."""
+    store = open_store(tmp_path / "db")
+    rows = PartitionRows(store, GROUPED)
+    rows.put(b"a", b"1")
+    assert rows.get(b"a") == b"1"
+    assert store.get(b"a") is None
+
+
+def test_a_row_written_again_before_its_commit_settles_keeps_the_newer_value(
+    tmp_path: Path,
+) -> None:
+    """Deciding goes on while a commit is under way, and must see its own writes."""
+    store = open_store(tmp_path / "db")
+    rows = PartitionRows(store, GROUPED)
+    rows.put(b"Hab1", b"1")
+    first = rows.seal()
+    rows.put(b"Hab1", b"2")
+    store.apply(first, Position(1, 0, "topic-1"))
+    rows.settle(first)
+    assert rows.get(b"Hab1") == b"2"
+    assert list(rows.scan(b"Hab")) == [(b"Hab1", b"2")]
+
+
+_KEYS = st.sampled_from([b"Hab" + bytes([n]) for n in range(6)] + [b"Hac\x01", b"k"])
+_OPERATIONS = st.lists(
+    st.one_of(
+        st.tuples(st.just("put"), _KEYS, st.binary(min_size=1, max_size=2)),
+        st.tuples(st.just("delete"), _KEYS, st.just(b"")),
+        st.tuples(st.just("commit"), st.just(b""), st.just(b"")),
+    ),
+    max_size=40,
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(operations=_OPERATIONS, after=st.sampled_from([b"", b"Hab\x00", b"Hab\x02"]))
+def test_rows_read_like_a_plain_dictionary(
+    tmp_path_factory: pytest.TempPathFactory,
+    operations: list[tuple[str, bytes, bytes]],
+    after: bytes,
+) -> None:
+    """Get and scan give what a dictionary would, however writes and commits interleave."""
+    store = open_store(tmp_path_factory.mktemp("rows") / "db")
+    rows = PartitionRows(store, GROUPED)
+    model: dict[bytes, bytes] = {}
+    offset = 0
+    for verb, key, value in operations:
+        if verb == "put":
+            rows.put(key, value)
+            model[key] = value
+        elif verb == "delete":
+            rows.delete(key)
+            model.pop(key, None)
+        else:
+            offset += 1
+            changes = rows.seal()
+            store.apply(changes, Position(offset, 0, "topic-1"))
+            rows.settle(changes)
+    expected = sorted((k, v) for k, v in model.items() if k.startswith(b"Hab") and k > after)
+    assert list(rows.scan(b"Hab", after)) == expected
+    assert rows.get(b"k") == model.get(b"k")
+
+
+def test_a_store_of_another_topic_incarnation_is_wiped(tmp_path: Path) -> None:
+    """A recreated changelog topic makes the local rows worthless."""
+    store = open_store(tmp_path / "db")
+    store.apply({b"a": b"1"}, Position(7, 0, "topic-1"))
+    store.close()
+    again = open_store(tmp_path / "db", topic_id="topic-2")
+    assert again.position == Position(0, 0, "topic-2")
+    assert again.get(b"a") is None
+
+
+def test_position_and_rows_survive_together(tmp_path: Path) -> None:
+    """After a close the store is the state at its changelog offset."""
+    store = open_store(tmp_path / "db")
+    store.apply({b"a": b"1", b"b": None}, Position(7, 5, "topic-1"))
+    store.close()
+    again = open_store(tmp_path / "db")
+    assert again.position == Position(7, 5, "topic-1")
+    assert again.get(b"a") == b"1"
+
+
+def test_a_catch_up_removes_index_rows_of_changed_and_deleted_rows(tmp_path: Path) -> None:
+    """An index derived from a row goes when the row changes or is deleted."""
+    store = open_store(tmp_path / "db")
+    store.restore(
+        [Record(b"Hab1", b"5"), Record(b"Hab2", b"6")],
+        Position(2, 0, "topic-1"),
+        derive_deletions=False,
+    )
+    store.restore(
+        [Record(b"Hab1", b"9"), Record(b"Hab2", None)],
+        Position(4, 0, "topic-1"),
+        derive_deletions=True,
+    )
+    assert list(store.scan(b"X")) == [(b"X9", b"Hab1")]
