@@ -1,7 +1,8 @@
 """The numbered list of outcomes: one code for every way a request, event or record can end.
 
-Numbers are contract: never reused, never renumbered. The order inside a block is the order in which the
-checks are made, which is contract too (style section A1: the order of refusals is part of the answer).
+Numbers are contract: never reused, never renumbered. The order inside a block is the order in which
+the checks are made, which is contract too (style section A1: the order of refusals is part of the
+answer).
 """
 
 from enum import IntEnum

@@ -12,33 +12,36 @@ ORGANIZATION_LENGTH_MAX: Final = 64
 PRODUCT_LENGTH_MAX: Final = 128
 DIMENSION_VALUE_LENGTH_MAX: Final = 64  # Characters; the ERP's own fields end at 50.
 DIMENSIONS_MAX: Final = 33  # The closed vocabulary of the original: 13 + 12 + 8.
-TEXT_LENGTH_MAX: Final = (
-    128  # order_id, order_line_id, actor, hold_id, reservation_id, transaction_id
-)
+# Characters of order_id, order_line_id, actor, hold_id, reservation_id, transaction_id.
+TEXT_LENGTH_MAX: Final = 128
 CHANNEL_LENGTH_MAX: Final = 64
 REFERENCE_LENGTH_MAX: Final = 256
 
 LINES_MAX: Final = 512  # Lines a request, as the original's bulk.
 CHANGES_MAX: Final = 64  # Measure changes an event.
 RECORD_BYTES_MAX: Final = 262_144  # One source record; 512 lines of 400 bytes fit.
-ROW_BYTES_MAX: Final = (
-    900_000  # One changelog row; below the broker's default message limit of 1 MiB.
-)
+# One changelog row; below the broker's default message limit of 1 MiB.
+ROW_BYTES_MAX: Final = 900_000
 assert RECORD_BYTES_MAX < ROW_BYTES_MAX
 
-DEDUPE_WINDOW_MS: Final = (
-    24 * 3_600_000
-)  # How long an id is remembered: longer than any client retries.
+# What the topics we write let through (max.message.bytes, and message.max.bytes of the producer):
+# a dead letter must hold a source record of the broker's default limit, 1 MiB, and its wrapping.
+MESSAGE_BYTES_MAX: Final = 2_097_152
+DEAD_LETTER_VALUE_BYTES_MAX: Final = 1_048_576
+DEAD_LETTER_KEY_BYTES_MAX: Final = 65_536
+DEAD_LETTER_REASON_LENGTH_MAX: Final = 500  # Characters; a reason may quote the input.
+assert DEAD_LETTER_VALUE_BYTES_MAX + 2 * DEAD_LETTER_KEY_BYTES_MAX < MESSAGE_BYTES_MAX
+assert ROW_BYTES_MAX < MESSAGE_BYTES_MAX
+
+# How long an id is remembered: longer than any client retries.
+DEDUPE_WINDOW_MS: Final = 24 * 3_600_000
 EXPIRY_MAX_MS: Final = 366 * 24 * 3_600_000  # Longest expiry of a hold, unless a channel sets less.
 
-BATCH_RECORDS_MAX: Final = (
-    8_000  # Records decided into one transaction: bounds memory and its length.
-)
-POLL_RECORDS_MAX: Final = (
-    2_000  # Records one partition hands over at once: fairness between partitions.
-)
-DEAD_LETTER_RUN_MAX: Final = (
-    1_000  # Dead letters in a row on one partition before the worker stops:
-)
-# past this the fault is ours (a bad deploy), and draining the topic would only hide it.
+# Records decided into one transaction: bounds memory and its length.
+BATCH_RECORDS_MAX: Final = 8_000
+# Records one partition hands over at once: fairness between partitions.
+POLL_RECORDS_MAX: Final = 2_000
+# Dead letters in a row on one partition before the worker stops: past this the fault is ours (a
+# bad deploy), and draining the topic would only hide it.
+DEAD_LETTER_RUN_MAX: Final = 1_000
 PRODUCT_LOCATIONS_CACHED_MAX: Final = 100_000  # Per worker: about 1 kB each.

@@ -1,7 +1,8 @@
 """The records as Python structs: one class per Avro record, the same field names.
 
-Quantities are integers of 10^-6 (`schemas.limits.QUANTITY_SCALE`); no float touches one. A contract test holds every
-struct against its .avsc. `gc=False`: these are trees without cycles, and a batch makes tens of thousands of them.
+Quantities are integers of 10^-6 (`schemas.limits.QUANTITY_SCALE`); no float touches one. A contract
+test holds every struct against its .avsc. `gc=False`: these are trees without cycles, and a batch
+makes tens of thousands of them.
 """
 
 import msgspec

@@ -1,8 +1,9 @@
 """Which partition a record belongs to: the unit of ownership and of atomicity (design section 1).
 
-Keys are plain UTF-8 text and are hashed with murmur2, as Java, aiokafka and Faust do; librdkafka producers must be
-given `partitioner=murmur2_random`. A producer that hashes otherwise would give the same stock two owners, so the
-worker recomputes the partition of every record and refuses a misrouted one.
+Keys are plain UTF-8 text and are hashed with murmur2, as Java, aiokafka and Faust do; librdkafka
+producers must be given `partitioner=murmur2_random`. A producer that hashes otherwise would give
+the same stock two owners, so the worker recomputes the partition of every record and refuses a
+misrouted one.
 """
 
 from aiokafka.partitioner import murmur2

@@ -1,8 +1,8 @@
 """Every topic once: name, key, value, partitions, retention, timestamp type.
 
-`holdfast topics create` makes them; `holdfast topics check` refuses a cluster whose topics differ. The partition
-count is fixed for life: it decides who owns which stock. Source, result, event and changelog topics share it, so
-that partition n of each belongs to the same owner.
+`holdfast topics create` makes them; `holdfast topics check` refuses a cluster whose topics differ.
+The partition count is fixed for life: it decides who owns which stock. Source, result, event and
+changelog topics share it, so that partition n of each belongs to the same owner.
 """
 
 from collections.abc import Mapping
@@ -38,6 +38,11 @@ class Topic(msgspec.Struct, frozen=True, kw_only=True):
     cleanup_policy: str = "delete"
     retention_ms: int = 7 * DAY_MS
     timestamp_type: str = "LogAppendTime"
+
+    @property
+    def subject(self) -> str:
+        """Subject of its value's schema in the registry (Confluent's TopicNameStrategy)."""
+        return f"{self.name}-value"
 
     def config(self) -> dict[str, str]:
         """Topic configuration to create with, and to compare against."""
