@@ -29,6 +29,7 @@ from tests.support.model import (
     shelf_of,
 )
 from tests.support.order import put_in_order
+from tests.support.state import differences
 from tests.support.wire import Fields, SourceRecord, UnreadableError, Wire
 
 EXAMPLES_MAX: Final = 20
@@ -207,6 +208,7 @@ class PartitionCheck:
         for fault in order.faults:
             self.findings.note("misnumbered", f"partition {self.partition}: {fault}")
         self.replay(order.by_sequence)
+        self.check_rows()
         self.check_offsets(sources)
         self.measure_stalls()
 
@@ -440,6 +442,14 @@ class PartitionCheck:
         place = self.ids.get(event["reservation_id"])
         if event["quantity"] and place is not None:
             shelf_of(self.booked, place).take(place.node, event["quantity"])
+
+    def check_rows(self) -> None:
+        """Whether the changelog holds the model's stock, holds and remembered ids."""
+        if self.history.rows is None:
+            return
+        rows = self.history.rows.get(self.partition, {})
+        for difference in differences(rows, self.model, self.id_of):
+            self.findings.note("state_differences", difference)
 
     def check_offsets(self, sources: list[SourceRecord]) -> None:
         """Whether the committed offset is behind every record but ticks, and not past the end."""

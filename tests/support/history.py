@@ -31,7 +31,7 @@ class History(msgspec.Struct, frozen=True, kw_only=True):
     """What lay in the topics when the run was over.
 
     Attributes:
-        rows: last value of every row, by partition, from the changelog.
+        rows: last value of every row, by partition, from the changelog; None: not to be judged.
         committed: offsets the worker group committed, by topic and partition.
         hidden: records of aborted transactions, which only `read_uncommitted` sees.
 
@@ -43,7 +43,7 @@ class History(msgspec.Struct, frozen=True, kw_only=True):
     results: list[SourceRecord]
     events: list[SourceRecord]
     dead_letters: list[SourceRecord]
-    rows: Rows = {}
+    rows: Rows | None = None
     committed: Mapping[tuple[str, int], int] = {}
     hidden: int = 0
 
@@ -132,7 +132,7 @@ def read_topic(bootstrap: str, topic: str) -> list[SourceRecord]:
 
 def last_rows(records: Iterable[SourceRecord]) -> tuple[Rows, int]:
     """The rows a changelog stands for, the last value of every key; and how many records it had."""
-    rows: Rows = {}
+    rows: Rows | None = None
     count = 0
     for record in records:
         assert record.key is not None

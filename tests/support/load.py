@@ -21,15 +21,17 @@ SIZES: Final = ("small", "large")
 STOCK_AT_START: Final = 4  # pieces a row: soon gone, so that the edge is met all the time
 WAREHOUSES_PER_PARTITION: Final = 3
 REMEMBERED_MAX: Final = 5_000
+ASKED_MAX: Final = 20_000  # Requests whose grant may still be learned.
 
 
 class Draft(NamedTuple):
-    """A record to be produced."""
+    """A record to be produced; `readable`: it is answered, not a dead letter."""
 
     topic: str
     partition: int
     key: bytes | None
     value: bytes
+    readable: bool = True
 
 
 class Granted(NamedTuple):
@@ -71,11 +73,6 @@ def location_key(site: str, warehouse: str) -> bytes:
     return f"{ORGANIZATION}|{site}|{warehouse}".encode()
 
 
-def requested(draft: Draft) -> bool:
-    """Whether a draft goes to the requests topic."""
-    return draft.topic == topics.REQUESTS
-
-
 class Load:
     """Makes records; `learn` tells it what was granted, so that later records can name it."""
 
@@ -87,7 +84,7 @@ class Load:
         self.warehouses = warehouses(partitions)
         self.prefix = f"s{seed}"
         self.count = 0
-        self.asked: dict[str, tuple[str, dict[str, str], int]] = {}
+        self.asked: dict[str, tuple[str, dict[str, str]]] = {}
         self.granted: deque[Granted] = deque(maxlen=REMEMBERED_MAX)
         self.shipments: deque[Shipment] = deque(maxlen=REMEMBERED_MAX)
         self.sent: deque[tuple[Draft, Fields]] = deque(maxlen=REMEMBERED_MAX)
@@ -142,7 +139,7 @@ class Load:
             return
         line = result["lines"][0]
         if line["hold_id"] and line["quantity"] > 0:
-            product_id, dimensions, _ = asked
+            product_id, dimensions = asked
             self.granted.append(
                 Granted(
                     product_id,
@@ -182,8 +179,10 @@ class Load:
         }
         draft = self.addressed(topics.REQUESTS, line["dimensions"], fields)
         self.sent.append((draft, fields))
-        if action == "RESERVE" and len(self.asked) < 50_000:
-            self.asked[request_id] = (product_id, line["dimensions"], line["quantity"])
+        if action == "RESERVE":
+            self.asked[request_id] = (product_id, line["dimensions"])
+            if len(self.asked) > ASKED_MAX:
+                self.asked.pop(next(iter(self.asked)), None)
         return draft
 
     def addressed(self, topic: str, dimensions: dict[str, str], fields: Fields) -> Draft:
@@ -393,7 +392,7 @@ class Load:
 
     def unreadable(self) -> Draft:
         """A record for the dead letters."""
-        draft = self.reserve()
+        draft = self.reserve()._replace(readable=False)
         self.sent.pop()
         flaw = self.random.randrange(6)
         if flaw == 0:

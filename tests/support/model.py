@@ -214,7 +214,7 @@ class Model:
         self.shelves: Shelves = {}
         self.answers: dict[str, tuple[Fields, Answer]] = {}
         self.events: set[str] = set()
-        self.ledger: dict[str, Entry] = {}
+        self.ledger: dict[tuple[str, str], Entry] = {}
         self.counted_at: dict[Counted, int] = {}
 
     def decide_request(self, request: Fields, sequence: int) -> tuple[Answer, bool]:
@@ -292,7 +292,8 @@ class Model:
         status = event["transaction"]
         if status is None:
             return Happening(apply_changes(self.shelves, self.counted_at, event))
-        entry = self.ledger.setdefault(status["transaction_id"], Entry())
+        known = (event["organization_id"], status["transaction_id"])
+        entry = self.ledger.setdefault(known, Entry())
         if status["sequence"] <= entry.sequence:
             return Happening(Code.STALE)
         entry.sequence = status["sequence"]
