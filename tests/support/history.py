@@ -24,7 +24,7 @@ from tests.support.wire import SourceRecord
 READ_WITHIN_S: Final = (
     300.0  # For one topic; an open transaction of a dead worker ends well before.
 )
-Rows = dict[int, dict[bytes, bytes]]
+Rows = dict[int, dict[bytes, bytes]]  # by partition
 
 
 class History(msgspec.Struct, frozen=True, kw_only=True):
@@ -132,7 +132,7 @@ def read_topic(bootstrap: str, topic: str) -> list[SourceRecord]:
 
 def last_rows(records: Iterable[SourceRecord]) -> tuple[Rows, int]:
     """The rows a changelog stands for, the last value of every key; and how many records it had."""
-    rows: Rows | None = None
+    rows: Rows = {}
     count = 0
     for record in records:
         assert record.key is not None
