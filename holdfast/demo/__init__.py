@@ -1,0 +1,1 @@
+"""Scenarios that show what Holdfast does, played through the real topics and checked."""

@@ -1,0 +1,411 @@
+"""The wire of a channel client: one producer, one consumer, one thread that matches answers.
+
+The consumer belongs to no group: partitions are assigned, from an offset that was asked for
+*before* the first request to that partition is sent, so that no answer can be missed. It reads
+committed records only: an answer that is seen here is true for good.
+
+Whatever happens, every question that was sent is delivered exactly one outcome: its answer,
+`Undecided` when it went to the dead letters, or `Unknown` at its deadline, at a delivery error, or
+when the link ends. The bytes of an unknown one are kept (bounded), because only the same bytes
+under the same id are the same request.
+"""
+
+import contextlib
+import heapq
+import itertools
+import threading
+import time
+from collections.abc import Callable
+from typing import Any, Final, NamedTuple
+
+import structlog
+from confluent_kafka import (
+    Consumer,
+    KafkaError,
+    KafkaException,
+    Message,
+    Producer,
+    TopicPartition,
+)
+from schemas.codec import Codec, Undecodable
+
+from producers.channel.outcomes import (
+    Answer,
+    ChannelError,
+    EventAnswer,
+    InFlightError,
+    RecordTooLargeError,
+    Undecided,
+    Unknown,
+)
+from producers.settings import Settings
+from schemas import limits, topics
+from schemas.partitioning import partition_of
+
+UNSETTLED_MAX: Final = (
+    10_000  # Unknown requests whose bytes are kept for a look-up; oldest go first.
+)
+WAKE_S: Final = 0.05  # The thread looks at deadlines at least this often.
+REPLIES_A_TURN: Final = 1_000
+
+Outcome = Answer | EventAnswer
+Deliver = Callable[[Outcome], None]
+
+REPLY_TOPIC: Final = {topics.REQUESTS: topics.RESULTS, topics.TRANSACTIONS: topics.EVENTS}
+SOURCE_TOPIC: Final = {reply: source for source, reply in REPLY_TOPIC.items()}
+
+log = structlog.get_logger()
+
+
+class Slot(NamedTuple):
+    """What an answer is matched by."""
+
+    topic: str
+    partition: int
+    request_id: str
+
+
+class Waiting:
+    """One record under way and everybody who waits for its outcome."""
+
+    __slots__ = ("deliver", "key", "value")
+
+    def __init__(self, key: bytes, value: bytes, deliver: Deliver) -> None:
+        self.key = key
+        self.value = value
+        self.deliver = [deliver]
+
+
+class Unsettled:
+    """A record whose outcome was called unknown; `outcome` is set if it came after all."""
+
+    __slots__ = ("key", "outcome", "value")
+
+    def __init__(self, key: bytes, value: bytes) -> None:
+        self.key = key
+        self.value = value
+        self.outcome: Outcome | None = None
+
+
+class Link:
+    """Sends encoded records and delivers their outcomes; see the module's text."""
+
+    def __init__(self, settings: Settings, codec: Codec) -> None:
+        self._settings = settings
+        self._codec = codec
+        self._lock = threading.Lock()
+        self._idle = threading.Condition(self._lock)
+        self._waiting: dict[Slot, Waiting] = {}
+        self._unsettled: dict[Slot, Unsettled] = {}
+        self._deadlines: list[tuple[float, int, Slot, Waiting]] = []
+        self._numbers = itertools.count()  # Breaks ties between equal deadlines.
+        self._listen_lock = threading.Lock()
+        self._listening: set[tuple[str, int]] = set()
+        self._ended = ""  # Why nothing can be sent any more; empty while it can.
+        self._closed = False
+        self._trouble = ""
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="holdfast-channel", daemon=True)
+        connection = settings.librdkafka()
+        self._producer = Producer(
+            {
+                **connection,
+                "enable.idempotence": True,  # No duplicates or reordering from retries.
+                "acks": "all",
+                "partitioner": "murmur2_random",  # As Java; every record names its partition.
+                "linger.ms": settings.linger_ms,
+                # Past its deadline nobody waits for the record; delivering it later would only
+                # surprise.
+                "delivery.timeout.ms": max(1_000, settings.timeout_ms),
+                "delivery.report.only.error": True,
+                "error_cb": self._on_error,
+            }
+        )
+        self._consumer = Consumer(
+            {
+                **connection,
+                "group.id": "holdfast-channel",  # The library asks for one; none is joined.
+                "enable.auto.commit": False,
+                "enable.auto.offset.store": False,
+                "isolation.level": "read_committed",
+                "auto.offset.reset": "earliest",
+                # A newly assigned partition waits for the fetch under way to return.
+                "fetch.wait.max.ms": 50,
+                "error_cb": self._on_error,
+            }
+        )
+        self.partitions: dict[str, int] = {}
+
+    def open(self) -> None:
+        """Look the topics up, listen to dead letters, start the thread.
+
+        Raises:
+            ChannelError: no broker answers, or the topics are not there.
+
+        """
+        try:
+            for topic in topics.SOURCES:
+                self.partitions[topic] = self._count_partitions(topic)
+            self.listen(topics.DEAD_LETTERS, 0)
+        except BaseException:
+            self._consumer.close()
+            raise
+        self._thread.start()
+
+    def _count_partitions(self, topic: str) -> int:
+        timeout_s = self._settings.connect_timeout_ms / 1000
+        try:
+            found = self._consumer.list_topics(topic, timeout=timeout_s).topics[topic]
+        except KafkaException as error:
+            raise ChannelError(
+                f"no Kafka broker answers at {self._settings.bootstrap_servers} within "
+                f"{timeout_s:g} s ({error.args[0].str()})"
+            ) from error
+        if found.error is not None or not found.partitions:
+            raise ChannelError(
+                f"the broker has no topic {topic}: make the topics with `holdfast topics create`"
+            )
+        return len(found.partitions)
+
+    def partition(self, topic: str, key: bytes) -> int:
+        """Partition of a key in a source topic."""
+        return partition_of(key, self.partitions[topic])
+
+    def listening(self, slot: Slot) -> bool:
+        """Whether answers of the slot's partition are read already."""
+        return (REPLY_TOPIC[slot.topic], slot.partition) in self._listening
+
+    def listen_for(self, slot: Slot) -> None:
+        """Read the answers of the slot's partition from now on; raises as `listen`."""
+        self.listen(REPLY_TOPIC[slot.topic], slot.partition)
+
+    def listen(self, topic: str, partition: int) -> None:
+        """Read a topic's partition from its present end. Waits for the broker the first time.
+
+        Raises:
+            ChannelError: the broker does not say where the end is.
+
+        """
+        with self._listen_lock:
+            if (topic, partition) in self._listening:
+                return
+            place = TopicPartition(topic, partition)
+            try:
+                _, end = self._consumer.get_watermark_offsets(
+                    place, timeout=self._settings.connect_timeout_ms / 1000
+                )
+                self._consumer.incremental_assign([TopicPartition(topic, partition, end)])
+            except KafkaException as error:
+                raise ChannelError(
+                    f"{topic}, partition {partition} cannot be read: {error.args[0].str()}"
+                ) from error
+            self._listening.add((topic, partition))
+
+    def send(
+        self, slot: Slot, key: bytes, value: bytes, deliver: Deliver, *, timeout_ms: int
+    ) -> None:
+        """Send a record and have its outcome delivered, once, at the deadline at the latest.
+
+        The same record under way already is not sent twice: both callers get the one outcome.
+
+        Raises:
+            ChannelError: the link has ended, or takes no more records.
+            InFlightError: the id is under way or unsettled with other content.
+            RecordTooLargeError: the record exceeds `limits.RECORD_BYTES_MAX`.
+
+        """
+        if len(value) > limits.RECORD_BYTES_MAX:
+            raise RecordTooLargeError(
+                f"{len(value)} bytes exceed {limits.RECORD_BYTES_MAX}: split the request"
+            )
+        self.listen_for(slot)
+        waiting = Waiting(key, value, deliver)
+        with self._lock:
+            if self._ended:
+                raise ChannelError(self._ended)
+            present = self._waiting.get(slot) or self._unsettled.get(slot)
+            if present is not None and present.value != value:
+                raise InFlightError(f"{slot.request_id} is under way with other content")
+            if isinstance(present, Waiting):
+                present.deliver.append(deliver)
+                return
+            self._waiting[slot] = waiting
+            deadline_s = time.monotonic() + timeout_ms / 1000
+            entry = (deadline_s, next(self._numbers), slot, waiting)
+            heapq.heappush(self._deadlines, entry)
+        self._produce(slot, waiting)
+
+    def _produce(self, slot: Slot, waiting: Waiting) -> None:
+        def on_delivery(error: KafkaError | None, _message: Message) -> None:
+            if error is not None:
+                self._give_up(slot, f"the broker did not confirm it: {error.str()}")
+
+        try:
+            self._producer.produce(
+                slot.topic,
+                value=waiting.value,
+                key=waiting.key,
+                partition=slot.partition,
+                on_delivery=on_delivery,
+            )
+        except (BufferError, KafkaException) as error:
+            with self._lock:
+                self._waiting.pop(slot, None)
+            raise ChannelError(f"not sent: {error}") from error
+
+    def unsettled(self, topic: str, request_id: str) -> tuple[Slot, Unsettled] | None:
+        """A record of that id whose outcome was called unknown, if its bytes are still kept."""
+        with self._lock:
+            for slot, record in self._unsettled.items():
+                if slot.request_id == request_id and slot.topic == topic:
+                    return slot, record
+        return None
+
+    @property
+    def in_flight(self) -> int:
+        """Records sent whose outcome has not been delivered."""
+        return len(self._waiting)
+
+    def close(self, timeout_s: float) -> None:
+        """Take nothing more, wait for outcomes, call the rest unknown, let go of the broker."""
+        deadline_s = time.monotonic() + timeout_s
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+            self._ended = self._ended or "the client is closed"
+            self._idle.wait_for(lambda: not self._waiting, timeout_s)
+        self._stopping.set()
+        if self._thread.ident is not None:
+            self._thread.join()
+        self._fail_all("the client was closed before the answer came")
+        if self._producer.flush(max(0.0, deadline_s - time.monotonic())):
+            self._producer.purge()
+            self._producer.flush(1)
+        self._consumer.close()
+
+    # The thread.
+
+    def _run(self) -> None:
+        try:
+            while not self._stopping.is_set():
+                self._turn()
+        except Exception as error:
+            log.exception("channel client stopped")
+            with self._lock:
+                self._ended = self._ended or f"the client's thread ended: {error!r}"
+            self._fail_all(f"the client's thread ended: {error!r}")
+
+    def _turn(self) -> None:
+        self._producer.poll(0)
+        first = self._consumer.poll(WAKE_S)
+        if first is not None:
+            self._on_message(first)
+            for message in self._consumer.consume(REPLIES_A_TURN, 0):
+                self._on_message(message)
+        now_s = time.monotonic()
+        while self._deadlines and self._deadlines[0][0] <= now_s:
+            with self._lock:
+                _, _, slot, waiting = heapq.heappop(self._deadlines)
+            if self._waiting.get(slot) is waiting:
+                self._give_up(slot, "no answer within the time given")
+
+    def _on_message(self, message: Message) -> None:
+        error = message.error()
+        if error is not None:
+            self._on_error(error)
+            return
+        self._trouble = ""
+        topic = message.topic()
+        try:
+            if topic == topics.DEAD_LETTERS:
+                self._on_dead_letter(message.value())
+            else:
+                self._on_reply(topic, message)
+        except Undecodable as error_:
+            # A newer schema that this client cannot read: the deadline will say "unknown".
+            self._trouble = f"a record of {topic} cannot be read: {error_}"
+            log.warning(
+                "unreadable reply", topic=topic, offset=message.offset(), reason=str(error_)
+            )
+
+    def _on_reply(self, topic: str, message: Message) -> None:
+        slot = Slot(
+            SOURCE_TOPIC[topic],
+            message.partition(),
+            (message.key() or b"").decode("utf-8", "replace"),
+        )
+        if slot not in self._waiting and slot not in self._unsettled:
+            return  # Somebody else's.
+        if topic == topics.RESULTS:
+            self._settle(slot, self._codec.decode_result(message.value()))
+            return
+        event = self._codec.decode_event(message.value())
+        if event.event_type == "TRANSACTION" and event.source_topic == slot.topic:
+            self._settle(slot, event)
+
+    def _on_dead_letter(self, value: bytes) -> None:
+        if not self._waiting and not self._unsettled:
+            return
+        letter = self._codec.decode_dead_letter(value)
+        if letter.topic not in REPLY_TOPIC or letter.value is None:
+            return
+        try:
+            request_id = self._id_in(letter.topic, letter.value)
+        except Undecodable:
+            return  # Not of our making: what is sent here can be read.
+        slot = Slot(letter.topic, letter.partition, request_id)
+        record = self._waiting.get(slot) or self._unsettled.get(slot)
+        if record is not None and record.value == letter.value:
+            reason = f"set aside as a dead letter: {letter.reason}"
+            self._settle(slot, Undecided(request_id=request_id, code=letter.code, reason=reason))
+
+    def _id_in(self, topic: str, value: bytes) -> str:
+        if topic == topics.REQUESTS:
+            return self._codec.decode_request(value).request_id
+        return self._codec.decode_transaction(value).event_id
+
+    def _settle(self, slot: Slot, outcome: Outcome) -> None:
+        with self._lock:
+            waiting = self._waiting.pop(slot, None)
+            late = self._unsettled.get(slot)
+            if waiting is not None:
+                self._unsettled.pop(slot, None)
+            elif late is not None:
+                late.outcome = outcome
+            if not self._waiting:
+                self._idle.notify_all()
+        if waiting is not None:
+            _deliver(waiting, outcome)
+
+    def _give_up(self, slot: Slot, reason: str) -> None:
+        with self._lock:
+            waiting = self._waiting.pop(slot, None)
+            if waiting is None:
+                return
+            self._unsettled[slot] = Unsettled(waiting.key, waiting.value)
+            while len(self._unsettled) > UNSETTLED_MAX:
+                self._unsettled.pop(next(iter(self._unsettled)))
+            if not self._waiting:
+                self._idle.notify_all()
+        if self._trouble:
+            reason = f"{reason}; last trouble: {self._trouble}"
+        _deliver(waiting, Unknown(request_id=slot.request_id, reason=reason))
+
+    def _fail_all(self, reason: str) -> None:
+        for slot in list(self._waiting):
+            self._give_up(slot, reason)
+
+    def _on_error(self, error: Any) -> None:
+        self._trouble = error.str()
+        if error.fatal():
+            with self._lock:
+                self._ended = self._ended or f"Kafka: {error.str()}"
+            log.error("channel client cannot go on", error=error.str())
+
+
+def _deliver(waiting: Waiting, outcome: Outcome) -> None:
+    for deliver in waiting.deliver:
+        # A caller that went away (a cancelled future) must not stop the others.
+        with contextlib.suppress(Exception):
+            deliver(outcome)

@@ -1,0 +1,134 @@
+"""Requests and inventory transactions, put together from what a caller says; pure.
+
+The key of a record decides which partition, and so which owner, its stock has. It is computed here
+from the organization and the partition dimensions, by location (`organization|siteid|locationid`)
+unless told otherwise.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+
+import msgspec
+
+from producers.quantity import Quantity, to_unscaled
+from schemas.messages import (
+    InventoryTransaction,
+    LineDetail,
+    MeasureChange,
+    RequestLine,
+    RequestOptions,
+    ReservationRequest,
+    TransactionStatus,
+)
+from schemas.partitioning import location_key
+
+NO_DETAIL = LineDetail()
+NO_OPTIONS = RequestOptions()
+
+
+class Item(msgspec.Struct, frozen=True):
+    """A product somewhere: what every verb acts on.
+
+    `dimensions` are names (case-insensitive) to values; `dimension_data_source` names the data
+    source whose own dimension names they use, empty for the base names.
+    """
+
+    organization_id: str
+    product_id: str
+    dimensions: Mapping[str, str]
+    dimension_data_source: str = ""
+
+
+KeyRule = Callable[[Item], bytes]
+"""Gives the record key of an item; must agree with the partition rule of the configuration."""
+
+
+def key_by_location(item: Item) -> bytes:
+    """Key `organization|siteid|locationid`.
+
+    A missing dimension is empty, and the worker refuses it by name.
+    """
+    values = {name.lower(): value for name, value in item.dimensions.items()}
+    return location_key(
+        item.organization_id, values.get("siteid", ""), values.get("locationid", "")
+    )
+
+
+class BasketLine(msgspec.Struct, frozen=True):
+    """One line of a basket: what, how much, and the rare fields."""
+
+    item: Item
+    quantity: Quantity
+    detail: LineDetail = NO_DETAIL
+    measure: str = ""
+    check_availability: bool = True
+
+
+def request_line(
+    item: Item,
+    quantity: Quantity,
+    detail: LineDetail = NO_DETAIL,
+    *,
+    measure: str = "",
+    check_availability: bool = True,
+) -> RequestLine:
+    """One line; a detail that says nothing is left out, so that the common line decodes fast."""
+    return RequestLine(
+        product_id=item.product_id,
+        dimension_data_source=item.dimension_data_source,
+        dimensions=dict(item.dimensions),
+        measure=measure,
+        quantity=to_unscaled(quantity),
+        check_availability=check_availability,
+        detail=None if detail == NO_DETAIL else detail,
+    )
+
+
+def request(
+    action: str,
+    lines: Sequence[RequestLine],
+    *,
+    request_id: str,
+    organization_id: str,
+    channel: str,
+    options: RequestOptions = NO_OPTIONS,
+) -> ReservationRequest:
+    """Put a request together; options that say nothing are left out."""
+    return ReservationRequest(
+        request_id=request_id,
+        action=action,
+        organization_id=organization_id,
+        channel=channel,
+        lines=list(lines),
+        options=None if options == NO_OPTIONS else options,
+    )
+
+
+def item_of(asked: ReservationRequest, index: int = 0) -> Item:
+    """Item of one line of a request, to compute the key from."""
+    line = asked.lines[index]
+    return Item(asked.organization_id, line.product_id, line.dimensions, line.dimension_data_source)
+
+
+def on_hand_change(
+    event_id: str,
+    item: Item,
+    changes: Mapping[str, Quantity],
+    *,
+    source: str,
+    mode: str = "ADD",
+    modified_at_ms: int | None = None,
+    transaction: TransactionStatus | None = None,
+) -> InventoryTransaction:
+    """Changes of measures, and with them the status of a transaction."""
+    return InventoryTransaction(
+        event_id=event_id,
+        organization_id=item.organization_id,
+        product_id=item.product_id,
+        dimension_data_source=item.dimension_data_source,
+        dimensions=dict(item.dimensions),
+        source=source,
+        mode=mode,
+        modified_at_ms=modified_at_ms,
+        changes=[MeasureChange(measure, to_unscaled(value)) for measure, value in changes.items()],
+        transaction=transaction,
+    )
