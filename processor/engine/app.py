@@ -22,6 +22,7 @@ from processor.engine.membership import check_layout
 from processor.engine.ownership import EngineTableManager, Kafka, Ownership
 from processor.engine.ports import Domain
 from processor.engine.restore import OffsetReader, Restorer
+from processor.engine.ticks import TICK_SECONDS, Ticker
 from processor.engine.transaction import TransactionWriter
 from processor.engine.transport import BatchTransport, Polled
 
@@ -84,6 +85,7 @@ class EngineApp(faust.App):
     ownership: Ownership
     writer: TransactionWriter
     offsets: OffsetReader
+    ticker: Ticker
 
     def prepare(self) -> None:
         """Before the group is joined: topics are right, earlier incarnations fenced. Blocks.
@@ -158,6 +160,7 @@ def create_app(settings: EngineSettings, domain: Domain, kafka: Kafka) -> Engine
     app.changelog = table.changelog_topic.get_topic_name()
     _wire(app, settings, domain, kafka)
     _declare_agent(app, settings)
+    _declare_timer(app)
     return app
 
 
@@ -173,6 +176,7 @@ def _wire(app: EngineApp, settings: EngineSettings, domain: Domain, kafka: Kafka
         reach=reach,
     )
     app.offsets = OffsetReader(kafka.librdkafka(), settings.app_id)
+    app.ticker = Ticker(kafka.librdkafka(), domain)
     app.flow = Cycle(domain, app.writer, on_aborted=app.tables.assign_again, reach=reach)
     app.ownership = Ownership(
         domain,
@@ -205,6 +209,13 @@ def _declare_agent(app: EngineApp, settings: EngineSettings) -> None:
                 raise
             except BaseException as error:  # noqa: BLE001 - Faust would ack and go on
                 fail_stop("deciding failed", error)
+
+
+def _declare_timer(app: EngineApp) -> None:
+    @app.timer(interval=TICK_SECONDS / 2)  # type: ignore[untyped-decorator]
+    async def tick() -> None:
+        """Keep time moving where something comes due."""
+        app.ticker.tick(app.flow.assignment)
 
 
 def _instance_name(settings: EngineSettings) -> str:

@@ -59,7 +59,15 @@ class Watermark(msgspec.Struct, frozen=True, array_like=True):
 class OwnedPartition:
     """One partition while this worker decides for it."""
 
-    __slots__ = ("dead_letter_run", "decider", "number", "positions", "rows", "store")
+    __slots__ = (
+        "dead_letter_run",
+        "decided_at",
+        "decider",
+        "number",
+        "positions",
+        "rows",
+        "store",
+    )
 
     def __init__(
         self,
@@ -75,6 +83,7 @@ class OwnedPartition:
         self.decider = decider
         self.positions = positions
         self.dead_letter_run = 0
+        self.decided_at = 0.0  # time.monotonic(): when it last had something to decide
 
     def seal(self) -> Changes:
         """Take the batch's rows, the watermark row last."""
@@ -248,6 +257,7 @@ class Cycle:
         dead_before = len(dead_letters)
         partition.decider.decide(records, opened.outputs)
         partition.positions[topic] = last.offset + 1
+        partition.decided_at = time.monotonic()
         opened.records += len(records)
         opened.topics[topic] = opened.topics.get(topic, 0) + len(records)
         opened.touched.setdefault(partition.number, set()).add(topic)

@@ -93,6 +93,10 @@ class PartitionDecider(Protocol):
         """State the decider keeps outside rows (clock, sequence, counters), for the watermark row."""
         ...
 
+    def wants_tick(self) -> bool:
+        """Tell whether something comes due in the future, so that time must not stand still."""
+        ...
+
     def committed(self) -> None:
         """All rows written so far have been committed and are readable.
 
@@ -125,6 +129,10 @@ class Domain(Protocol):
 
         Kept in RocksDB only, derived from other rows at restore.
         """
+        ...
+
+    def tick(self) -> tuple[str, bytes, bytes]:
+        """Topic, key and value of a record that only lets time pass."""
         ...
 
     def derive(self, key: bytes, value: bytes, /) -> Iterable[tuple[bytes, bytes]]:

@@ -37,6 +37,10 @@ class CountingDecider:
         """Number of records decided."""
         return b"%d" % self._decided
 
+    def wants_tick(self) -> bool:
+        """Nothing comes due."""
+        return False
+
     def committed(self) -> None:
         """Nothing is cached."""
 
@@ -48,6 +52,10 @@ class CountingDomain:
     dead_letter_topic = topics.DEAD_LETTERS
     group_length: Mapping[int, int] = {}
     local_kinds: frozenset[int] = frozenset()
+
+    def tick(self) -> tuple[str, bytes, bytes]:
+        """Would count as a record like any other."""
+        return topics.REQUESTS, b"", b"tick"
 
     def derive(self, key: bytes, value: bytes, /) -> Iterable[tuple[bytes, bytes]]:
         """No index rows."""
