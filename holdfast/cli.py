@@ -2,10 +2,12 @@
 
 import typer
 
-from holdfast.commands import stack
+from holdfast.commands import stack, topics
 
 app = typer.Typer(no_args_is_help=True, help="Soft inventory reservation, decided exactly once.")
 app.add_typer(stack.app, name="stack")
+app.add_typer(topics.app, name="topics")
+app.add_typer(topics.schemas_app, name="schemas")
 
 
 def main() -> None:
