@@ -8,16 +8,18 @@ moment. Dying in between: nothing was decided.
 """
 
 import asyncio
+import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 import structlog
 from confluent_kafka import TopicCollection
 from confluent_kafka.admin import AdminClient
 from faust.tables import TableManager
 from faust.types import TP
+from mode import Service
 
 from processor.engine import metrics
 from processor.engine.cycle import (
@@ -34,6 +36,8 @@ from processor.engine.restore import Restorer, SourceOffsets
 from processor.engine.rows import PartitionRows
 from processor.engine.store import PartitionStore, shared_cache
 from processor.engine.transport import BatchConsumerThread
+
+UNASSIGNED_SECONDS_MAX: Final = 60.0  # Past any session timeout a group waits for a dead member.
 
 log = structlog.get_logger(__name__)
 
@@ -183,6 +187,7 @@ class EngineTableManager(TableManager):
         self._assigning: asyncio.Task[None] | None = None
         self._assigned: set[int] = set()
         self._generation = 0
+        self._unassigned_since = time.monotonic()
 
     async def on_start(self) -> None:
         """Register the table's changelog; Faust's one-second pause here serves its own recovery."""
@@ -191,6 +196,7 @@ class EngineTableManager(TableManager):
     def on_rebalance_start(self) -> None:
         """Consumer thread: a rebalance begins."""
         super().on_rebalance_start()
+        self._unassigned_since = time.monotonic()
         self._ready.clear()
 
     def on_partitions_revoked(self, revoked: set[TP]) -> None:  # noqa: ARG002 - all are, eagerly
@@ -250,6 +256,19 @@ class EngineTableManager(TableManager):
         app.on_rebalance_end()
         self._ready.set()
         log.info("deciding", partitions=sorted(self._assigned), generation=generation)
+
+    @Service.task  # type: ignore[untyped-decorator]
+    async def _watch_assignment(self) -> None:
+        """End the process when the group gives no answer: a client stuck in a join stays stuck.
+
+        A restore has its own bound on standing still.
+        """
+        while not self.should_stop:
+            await self.sleep(1.0)
+            restoring = self._assigning is not None and not self._assigning.done()
+            waited_s = time.monotonic() - self._unassigned_since
+            if not self._ready.is_set() and not restoring and waited_s > UNASSIGNED_SECONDS_MAX:
+                fail_stop(f"the group gave no assignment for {waited_s:.0f} s")
 
     async def wait_until_recovery_completed(self) -> bool:
         """Wait until the first assignment decides; True when the app stops first."""

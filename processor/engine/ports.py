@@ -90,7 +90,7 @@ class PartitionDecider(Protocol):
         ...
 
     def checkpoint(self) -> bytes:
-        """State the decider keeps outside rows (clock, sequence, counters), for the watermark row."""
+        """Write the row; it reaches changelog and RocksDB with the batch."""
         ...
 
     def wants_tick(self) -> bool:

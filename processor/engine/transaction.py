@@ -86,8 +86,16 @@ class TransactionWriter:
         )
 
     def start(self, timeout_s: float) -> None:
-        """Fence an earlier incarnation of this worker and abort what it left open."""
-        self._producer.init_transactions(timeout_s)
+        """Fence an earlier incarnation of this worker and abort what it left open.
+
+        Raises:
+            Fault: no answer within `timeout_s`.
+
+        """
+        try:
+            self._producer.init_transactions(timeout_s)
+        except KafkaException as exception:
+            raise Fault(f"transactions cannot start: {exception.args[0]}") from exception
 
     def commit(self, batch: SealedBatch) -> dict[int, int]:
         """Produce and commit the batch; returns the next changelog offset of every partition in it.
