@@ -90,7 +90,7 @@ class PartitionDecider(Protocol):
         ...
 
     def checkpoint(self) -> bytes:
-        """Write the row; it reaches changelog and RocksDB with the batch."""
+        """State the decider keeps outside rows (clock, sequence), for the watermark row."""
         ...
 
     def wants_tick(self) -> bool:
