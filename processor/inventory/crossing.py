@@ -1,0 +1,431 @@
+"""Whether a quantity still fits when reservation levels cross: exact, bounded, pure.
+
+The question. Stock of one product at one place lies in *leaves*, one per combination of dimension
+values. A *node* is what can be reserved: a value or "any" per dimension. In subset mode nodes
+cross: holds on `red` and on `small` can both be filled from the leaf red/small, so checking each of
+them alone against its own stock promises that leaf twice.
+
+The definition. `available(n) = min(net(n), fill(n))`, where
+
+* `net(n)` is the smallest `free(a)` over the configured levels' nodes `a` that contain `n`, itself
+  included; `free(a)` = sum of the signed leaf supplies below `a` - quantity held at or below `a`.
+  This is the tree rule. It may be negative.
+* `fill(n)` is the largest quantity that can be held at `n` in addition without any filled unit of
+  the live holds losing its leaf: the increase of the maximum flow from holds to leaves. A leaf
+  below zero fills nothing and counts as 0 here; `net` has charged its debt to every level above it.
+
+What follows (with proofs short enough to check):
+
+* While all holds can be filled and no leaf is negative, `available` is exact: by Hall's condition a
+  quantity fits if and only if `q <= fill(n)`, and `fill(n) <= net(n)`, since each `a` is one of
+  Hall's sets. No promise is made twice, and nothing that fits is refused.
+* On a laminar family (any two nodes are disjoint or nested, as in prefix mode) `fill(n) >= net(n)`
+  always, also with debts and over-promised nodes, so `available` is the tree rule and no flow is
+  needed.
+* Holds on the node that contains everything never enter the flow: they take any leaf that others
+  leave, and `net` has counted their total. Holds on a single leaf are taken from that leaf first: a
+  swap shows that it loses nobody anything.
+* Granting `q <= available` lowers `available` by exactly `q`.
+
+The value is a function of supply and holds alone, never of how they came about, so a replay decides
+the same. That is why no flow is kept between decisions: only its value is unique, the work to
+extend it is not, and the bound must be hit by the same records in every replay.
+
+The bound: `WORK_MAX` steps over edges of the flow network. When it is hit, what is known to fit is
+still granted; the rest is refused by name (Code.AVAILABILITY_BOUND), never guessed.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import pairwise
+from operator import itemgetter
+from typing import Any, Final, NamedTuple
+
+WIDTH_MAX: Final = 8  # Dimensions beside the partition's own: 256 levels at most.
+WORK_MAX: Final = 200_000  # Edge steps of one check; measured at roughly 0.15 us each.
+
+Leaf = tuple[str, ...]  # One value per dimension; "" where the stock row has none.
+Node = tuple[str | None, ...]  # One value per dimension; None for any.
+_Held = tuple[int, Any]  # Mask of the dimensions a node fixes, and their values.
+
+
+class Fit(NamedTuple):
+    """What a check found.
+
+    Attributes:
+        ok: the quantity fits.
+        available: the largest quantity that fits, before this one; may be negative. With
+            `bound_hit` a quantity that is known to fit, not necessarily the largest.
+        bound_hit: the work bound was hit before the answer was exact.
+        net: the tree rule's part of the answer.
+
+    """
+
+    ok: bool
+    available: int
+    bound_hit: bool
+    net: int
+
+    def remaining(self, quantity: int) -> int:
+        """Available after `quantity` has been held, checked or not."""
+        return min(self.net - quantity, max(self.available - quantity, 0))
+
+
+class Pool:
+    """Supply and holds of one product at one place and one availability measure.
+
+    Keeps `free` of every configured level up to date (2^width small steps a change), so that most
+    checks are look-ups; a flow is computed only where held nodes really cross.
+    """
+
+    __slots__ = (
+        "_chain",
+        "_free",
+        "_full",
+        "_get",
+        "_held",
+        "_leaves",
+        "_levels",
+        "_supply",
+        "_width",
+    )
+
+    def __init__(self, width: int, levels: Iterable[int] | None = None) -> None:
+        """Open an empty pool.
+
+        Args:
+            width: number of dimensions of leaves and nodes; leave the partition's own out.
+            levels: configured levels as bit masks, bit i for dimension i; None: all subsets. The
+                empty mask, everything, is always one of them.
+
+        """
+        if not 0 <= width <= WIDTH_MAX:
+            raise ValueError(f"{width} dimensions: at most {WIDTH_MAX} can cross")
+        masks = range(1 << width) if levels is None else {0, *levels}
+        self._width = width
+        self._full = (1 << width) - 1
+        self._levels = tuple(sorted(masks))
+        self._get = tuple(_getter(mask, width) for mask in range(1 << width))
+        self._free: dict[int, dict[Any, int]] = {mask: {} for mask in self._levels}
+        self._supply: dict[Leaf, int] = {}
+        self._held: dict[int, dict[Any, int]] = {}
+        self._leaves: dict[int, dict[Any, set[Leaf]]] = {}
+        self._chain: dict[int, bool] = {}
+
+    def supply(self, leaf: Leaf, delta: int) -> None:
+        """Change the supply of a leaf."""
+        amount = self._supply.get(leaf, 0) + delta
+        values = _mask(leaf)
+        if amount == 0:
+            self._supply.pop(leaf, None)
+            for mask, places in self._leaves.items():
+                if mask & values == mask:
+                    places.get(self._get[mask](leaf), set()).discard(leaf)
+        else:
+            if leaf not in self._supply:
+                for mask, places in self._leaves.items():
+                    if mask & values == mask:
+                        places.setdefault(self._get[mask](leaf), set()).add(leaf)
+            self._supply[leaf] = amount
+        self._charge(leaf, values, delta)
+
+    def hold(self, node: Node, delta: int) -> None:
+        """Change the quantity held at a node; it never falls below zero."""
+        mask = _mask(node)
+        places = self._held.setdefault(mask, {})
+        place = self._get[mask](node)
+        amount = places.get(place, 0) + delta
+        if amount < 0:
+            raise ValueError(f"held at {node} would fall to {amount}")
+        if amount:
+            places[place] = amount
+        else:
+            places.pop(place, None)
+        if not places:
+            del self._held[mask]
+        if (len(places) == 1 and amount == delta) or not places:
+            self._chain.clear()
+        self._charge(node, mask, -delta)
+
+    def fit(self, node: Node, quantity: int, work_max: int = WORK_MAX) -> Fit:
+        """Check whether `quantity` more can be held at `node`."""
+        net = self._net(node)
+        mask = _mask(node)
+        if net <= 0 or mask == 0 or self._is_chain(mask):
+            return Fit(quantity <= net, net, False, net)
+        fill, exact = self._fill(mask, node, net, work_max)
+        return Fit(quantity <= fill, fill, not exact, net)
+
+    def _charge(self, values: Sequence[str | None], fixed: int, delta: int) -> None:
+        for mask in self._levels:
+            if mask & fixed == mask:
+                level = self._free[mask]
+                place = self._get[mask](values)
+                free = level.get(place, 0) + delta
+                if free:
+                    level[place] = free
+                else:
+                    level.pop(place, None)
+
+    def _net(self, node: Node) -> int:
+        fixed = _mask(node)
+        return min(
+            self._free[mask].get(self._get[mask](node), 0)
+            for mask in self._levels
+            if mask & fixed == mask
+        )
+
+    def _is_chain(self, mask: int) -> bool:
+        """Every held level and this one are configured and nested in each other."""
+        known = self._chain.get(mask)
+        if known is None:
+            masks = sorted({mask, *self._held}, key=lambda one: (one.bit_count(), one))
+            nested = all(a & b == a for a, b in pairwise(masks))
+            known = self._chain[mask] = nested and all(one in self._free for one in masks)
+        return known
+
+    def _fill(self, mask: int, node: Node, cap: int, work_max: int) -> tuple[int, bool]:
+        """`fill(node)`, no more than `cap`, and whether it is exact."""
+        network = _Network(self, mask, node, work_max)
+        if network.at_least >= cap:
+            return cap, True
+        if network.work_left < 0:
+            return network.at_least, False
+        network.arrange()
+        held = range(len(network.remaining) - 1)
+        if not network.push(held):
+            return network.at_least, False
+        newest = len(held)
+        network.remaining[newest] = cap
+        exact = network.push(range(newest, newest + 1))
+        return max(cap - network.remaining[newest], network.at_least), exact
+
+    def leaves_at(self, mask: int, place: Any) -> Iterable[Leaf]:
+        """Leaves with supply below the node."""
+        if mask == 0:
+            return self._supply
+        places = self._leaves.get(mask)
+        if places is None:
+            places = self._leaves[mask] = {}
+            for leaf in self._supply:
+                if _mask(leaf) & mask == mask:
+                    places.setdefault(self._get[mask](leaf), set()).add(leaf)
+        return places.get(place, ())
+
+    def spare_at(self, leaf: Leaf) -> int:
+        """What the leaf can fill beside the holds on it alone."""
+        held = self._held.get(self._full)
+        taken = held.get(self._get[self._full](leaf), 0) if held else 0
+        return max(self._supply[leaf] - taken, 0)
+
+    def crossing_masks(self) -> list[int]:
+        """Held levels that can compete for several leaves: neither everything nor a single leaf."""
+        return sorted(mask for mask in self._held if mask not in (0, self._full))
+
+    def held_at(self, mask: int, place: Any) -> int:
+        """Quantity held at exactly this node."""
+        return self._held.get(mask, {}).get(place, 0)
+
+    def place(self, mask: int, values: Sequence[str | None]) -> Any:
+        """Values of the dimensions in the mask, as one key."""
+        return self._get[mask](values)
+
+    def holders(self, leaf: Leaf, masks: Sequence[int]) -> Iterator[_Held]:
+        """Held nodes of these levels that contain the leaf."""
+        values = _mask(leaf)
+        for mask in masks:
+            if mask & values == mask:
+                place = self._get[mask](leaf)
+                if place in self._held[mask]:
+                    yield mask, place
+
+
+class _Network:
+    """The flow network around one node: demands on one side, classes of equal leaves on the other.
+
+    Demands are held nodes in sorted order, the asking node last. Every loop counts its steps in
+    `work_left`, in an order that depends on supply and holds alone.
+    """
+
+    def __init__(self, pool: Pool, mask: int, node: Node, work_max: int) -> None:
+        self.work_left = work_max
+        self.at_least = 0
+        self._place = pool.place(mask, node)
+        self._mask = mask
+        self._members: dict[Leaf, list[_Held]] = {}
+        self._spares: dict[Leaf, int] = {}
+        self._explore(pool)
+        if self.work_left >= 0:
+            self._set_at_least(pool)
+        self._inside = {leaf for leaf in pool.leaves_at(mask, self._place) if leaf in self._spares}
+        self._amounts = {
+            held: pool.held_at(*held) for members in self._members.values() for held in members
+        }
+        self.remaining: list[int] = []
+        self._adjacent: list[Sequence[int]] = []
+        self._spare: list[int] = []
+        self._flow: list[dict[int, int]] = []
+
+    def _explore(self, pool: Pool) -> None:
+        """Reach every leaf and held node that is connected with the asking one by overlaps."""
+        masks = pool.crossing_masks()
+        seen: set[_Held] = set()
+        queue: list[_Held] = [(self._mask, self._place)]
+        while queue and self.work_left >= 0:
+            for leaf in pool.leaves_at(*queue.pop()):
+                self.work_left -= 1
+                if leaf in self._spares:
+                    continue
+                spare = pool.spare_at(leaf)
+                if spare == 0:
+                    continue
+                members = list(pool.holders(leaf, masks))
+                self.work_left -= len(masks)
+                self._spares[leaf], self._members[leaf] = spare, members
+                queue.extend(held for held in members if held not in seen)
+                seen.update(members)
+
+    def _set_at_least(self, pool: Pool) -> None:
+        """Even if every overlapping hold took its whole quantity here, this much would be left."""
+        spare, overlapping = 0, set()
+        for leaf in pool.leaves_at(self._mask, self._place):
+            if leaf in self._spares:
+                spare += self._spares[leaf]
+                overlapping.update(self._members[leaf])
+        held = sum(pool.held_at(*one) for one in overlapping)
+        self.at_least = max(spare - held, 0)
+
+    def arrange(self) -> None:
+        """Merge leaves that the same demands can take, and number both sides."""
+        demands = sorted(self._amounts)
+        number = {held: index for index, held in enumerate(demands)}
+        newest = len(demands)
+        classes: dict[tuple[int, ...], int] = {}
+        for leaf, members in self._members.items():
+            taken_by = tuple(number[held] for held in members)
+            if leaf in self._inside:
+                taken_by = (*taken_by, newest)
+            if taken_by:
+                classes[taken_by] = classes.get(taken_by, 0) + self._spares[leaf]
+        # Leaves the asking node cannot take come first, then those that few can take: holds are
+        # filled there, and little has to be moved afterwards.
+        ordered = sorted(classes, key=lambda key: (key[-1] == newest, len(key), key))
+        covers: list[list[int]] = [[] for _ in range(newest + 1)]
+        for index, key in enumerate(ordered):
+            for demand in key:
+                covers[demand].append(newest + 1 + index)
+        self.remaining = [self._amounts[held] for held in demands] + [0]
+        self._adjacent = [*covers, *ordered]
+        self._spare = [0] * (newest + 1) + [classes[key] for key in ordered]
+        self._flow = [{} for _ in self._adjacent]
+        self.work_left -= sum(len(key) for key in ordered)
+
+    def push(self, sources: Iterable[int]) -> bool:
+        """Fill the remaining demand of these sources as far as it goes (Dinic's algorithm).
+
+        Returns False when the work bound was hit before.
+        """
+        wanting = [source for source in sources if self.remaining[source]]
+        while wanting:
+            level = self._levels(wanting)
+            if level is None:
+                return self.work_left >= 0
+            pointer = [0] * len(self._adjacent)
+            for source in wanting:
+                self._push_one(source, level, pointer)
+            wanting = [source for source in wanting if self.remaining[source]]
+        return self.work_left >= 0
+
+    def _levels(self, sources: list[int]) -> list[int] | None:
+        """Distance of each vertex from the sources; None when no spare can be reached."""
+        level = [-1] * len(self._adjacent)
+        demands = len(self.remaining)
+        for source in sources:
+            level[source] = 0
+        frontier, depth, found = sources, 0, False
+        while frontier and not found and self.work_left >= 0:
+            depth += 1
+            following = []
+            for vertex in frontier:
+                flow = self._flow[vertex] if vertex >= demands else None
+                self.work_left -= len(self._adjacent[vertex])
+                for target in self._adjacent[vertex]:
+                    if level[target] < 0 and (flow is None or flow.get(target)):
+                        level[target] = depth
+                        following.append(target)
+                        found = found or self._spare[target] > 0
+            frontier = following
+        return level if found and self.work_left >= 0 else None
+
+    def _push_one(self, source: int, level: list[int], pointer: list[int]) -> None:
+        demands = len(self.remaining)
+        path = [source]
+        while path and self.remaining[source] and self.work_left >= 0:
+            vertex = path[-1]
+            if self._spare[vertex]:
+                self._augment(path)
+                path = [source]
+                continue
+            flow = self._flow[vertex] if vertex >= demands else None
+            adjacent = self._adjacent[vertex]
+            position = pointer[vertex]
+            while position < len(adjacent):
+                self.work_left -= 1
+                target = adjacent[position]
+                if level[target] == level[vertex] + 1 and (flow is None or flow.get(target)):
+                    path.append(target)
+                    break
+                position += 1
+            pointer[vertex] = position
+            if path[-1] == vertex:
+                path.pop()
+                if path:
+                    pointer[path[-1]] += 1
+
+    def _augment(self, path: list[int]) -> None:
+        """Along demand, class, demand, ..., class: each demand takes, the one after it yields."""
+        last = path[-1]
+        amount = min(self.remaining[path[0]], self._spare[last])
+        for index in range(1, len(path) - 1, 2):
+            amount = min(amount, self._flow[path[index]][path[index + 1]])
+        self.remaining[path[0]] -= amount
+        self._spare[last] -= amount
+        self.work_left -= len(path)
+        for index in range(0, len(path), 2):
+            demand, taken = path[index], self._flow[path[index + 1]]
+            taken[demand] = taken.get(demand, 0) + amount
+            if index + 2 < len(path):
+                taken[path[index + 2]] -= amount
+
+
+def fits(
+    supply: Mapping[Leaf, int],
+    held: Mapping[Node, int],
+    node: Node,
+    quantity: int,
+    work_max: int = WORK_MAX,
+) -> Fit:
+    """Check once, without keeping a pool: all subsets of the dimensions are levels."""
+    pool = Pool(len(node))
+    for leaf, amount in supply.items():
+        pool.supply(leaf, amount)
+    for place, amount in held.items():
+        pool.hold(place, amount)
+    return pool.fit(node, quantity, work_max)
+
+
+def _mask(values: Sequence[str | None]) -> int:
+    """Bits of the dimensions that have a value."""
+    mask = 0
+    for index, value in enumerate(values):
+        if value:
+            mask |= 1 << index
+    return mask
+
+
+def _getter(mask: int, width: int) -> Any:
+    positions = [index for index in range(width) if mask >> index & 1]
+    return itemgetter(*positions) if positions else _everything
+
+
+def _everything(_values: Sequence[str | None]) -> str:
+    return ""
