@@ -3,6 +3,7 @@
 import contextlib
 import http.client
 import socket
+import urllib.parse
 from typing import Literal
 
 from confluent_kafka import KafkaException
@@ -43,14 +44,7 @@ def _listens(port: int) -> bool:
 
 
 def _registry_answers(port: int) -> bool:
-    connection = http.client.HTTPConnection(LOOPBACK, port, timeout=ANSWER_WITHIN_S)
-    try:
-        connection.request("GET", "/apis/ccompat/v7/subjects")
-        return connection.getresponse().status == http.client.OK
-    except (OSError, http.client.HTTPException):
-        return False
-    finally:
-        connection.close()
+    return http_answers(f"http://{LOOPBACK}:{port}/apis/ccompat/v7/subjects")
 
 
 def _redis_answers(port: int) -> bool:
@@ -60,3 +54,16 @@ def _redis_answers(port: int) -> bool:
             return connection.recv(16).startswith(b"+PONG")
     except OSError:
         return False
+
+
+def http_answers(url: str) -> bool:
+    """Whether GET on this http URL is answered with 200 now."""
+    parts = urllib.parse.urlsplit(url)
+    connection = http.client.HTTPConnection(parts.netloc, timeout=ANSWER_WITHIN_S)
+    try:
+        connection.request("GET", parts.path)
+        return connection.getresponse().status == http.client.OK
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()

@@ -2,12 +2,16 @@
 
 import typer
 
-from holdfast.commands import stack, topics
+from holdfast.commands import demo, people, run, stack, topics, worker
 
 app = typer.Typer(no_args_is_help=True, help="Soft inventory reservation, decided exactly once.")
+run.register(app)
+worker.register(app)
 app.add_typer(stack.app, name="stack")
 app.add_typer(topics.app, name="topics")
 app.add_typer(topics.schemas_app, name="schemas")
+people.register(app)
+demo.register(app)
 
 
 def main() -> None:
