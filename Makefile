@@ -25,6 +25,7 @@ help: ## Show this list
 	@echo '  Options of a command go into ARGS: make faults ARGS="--requests 30000 --kills 3"'
 
 setup: $(STAMP) ## Make .venv with the locked packages (the second time takes no time)
+	@:
 
 $(STAMP): requirements.lock pyproject.toml
 	@if [ -z "$(PYTHON)" ]; then \
@@ -38,7 +39,8 @@ $(STAMP): requirements.lock pyproject.toml
 		"apt-get install openjdk-17-jre-headless maven" >&2; fi
 	@echo "Installing the locked Python packages into $(VENV) (once; about a minute)"
 	@$(BIN)/python -m pip install --disable-pip-version-check --require-hashes -r requirements.lock
-	@$(BIN)/python -m pip install --disable-pip-version-check -q --no-deps --no-build-isolation -e .
+	@PYTHONWARNINGS=ignore \
+		$(BIN)/python -m pip install --disable-pip-version-check -q --no-deps --no-build-isolation -e .
 	@touch $@
 
 run: setup ## Start Kafka, registry, Redis, topics and a worker; Ctrl-C stops what it started

@@ -20,12 +20,17 @@ import msgspec
 from compose import probes
 from compose.errors import PORT_TAKEN, ServerFailedError
 
-START_WITHIN_S = 60.0
+START_WITHIN_S = 120.0  # Seconds on an idle machine; a loaded one takes its time.
 STOP_WITHIN_S = 20.0
 GONE_WITHIN_S = 10.0  # After SIGKILL; longer means the kernel holds it.
 POLL_S = 0.03
 LOG_BYTES_MAX = 10 * 1024 * 1024  # A longer log is set aside at the next start.
 LOG_TAIL_LINES = 25
+
+
+_children: dict[int, subprocess.Popen[bytes]] = {}
+"""Servers started by this process and not yet reaped, by process id. A server may outlive the
+object that started it, and may be stopped through another one."""
 
 
 class Launch(msgspec.Struct, frozen=True, kw_only=True):
@@ -80,7 +85,7 @@ class LocalServer:
         self.abandon = threading.Event()
         """Set from another thread to give up waiting for readiness."""
         self._running = running
-        self._child: subprocess.Popen[bytes] | None = None
+        self._exit_code: int | None = None
 
     @classmethod
     def attach(cls, directory: Path) -> Self | None:
@@ -105,11 +110,13 @@ class LocalServer:
     @property
     def pid(self) -> int | None:
         """The process id, or None when the process is not alive or not ours."""
-        if self._child is not None:
-            self._child.poll()  # Reaps it if it ended, so that it does not stay a zombie.
         running = self._running
         if running is None or running.boot_id != _boot_id():
             return None
+        child = _children.get(running.pid)
+        if child is not None and child.poll() is not None:  # Reaped, so not left as a zombie.
+            self._exit_code = child.returncode
+            del _children[running.pid]
         return running.pid if _start_ticks(running.pid) == running.start_ticks else None
 
     @property
@@ -133,8 +140,9 @@ class LocalServer:
             return ""
 
     def log_tail(self, lines: int = LOG_TAIL_LINES) -> str:
-        """Return the last lines of the latest run."""
-        return "\n".join(self.log().splitlines()[-lines:])
+        """Return the last lines of the latest run, without the inner ones of Java's traces."""
+        telling = [line for line in self.log().splitlines() if not line.startswith("\tat ")]
+        return "\n".join(telling[-lines:])
 
     def answers(self) -> bool:
         """Whether the process is alive and does its work."""
@@ -225,7 +233,7 @@ class LocalServer:
                 group=group,
                 extra_groups=[] if user is not None else None,
             )
-        self._child = child
+        _children[child.pid] = child
         running = Running(
             launch=self.launch,
             pid=child.pid,
@@ -247,7 +255,8 @@ class LocalServer:
         return not self.alive
 
     def _exit(self) -> str:
-        code = self._child.poll() if self._child is not None else None
+        child = _children.get(self._running.pid) if self._running else None
+        code = child.wait(GONE_WITHIN_S) if child is not None else self._exit_code
         if code is None:
             return "exit code unknown"
         return f"signal {-code}" if code < 0 else f"exit code {code}"
