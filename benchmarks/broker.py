@@ -24,6 +24,14 @@ from benchmarks.programs import Program
 ANSWER_WITHIN_S = 30.0
 STALL_S = 120.0  # Nothing moved for so long: the run has failed.
 CONSUME_RECORDS_MAX = 10_000
+COORDINATOR_NOT_READY = frozenset(
+    {
+        KafkaError.NOT_COORDINATOR,
+        KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+        KafkaError.COORDINATOR_NOT_AVAILABLE,
+    }
+)
+LOG_ERRORS_ONLY = 3  # librdkafka's own warnings (a fresh broker's coordinator) are no news.
 
 Progress = Callable[[str, int, int], None]  # What, how many are done, of how many.
 
@@ -56,6 +64,7 @@ def preload(
     producer = Producer(
         {
             "bootstrap.servers": bootstrap,
+            "log_level": LOG_ERRORS_ONLY,
             "enable.idempotence": True,  # Order of records is the order of decisions.
             "linger.ms": 20,
             "batch.size": 1_000_000,
@@ -83,6 +92,7 @@ def reader(bootstrap: str, group: str = "bench-reader") -> Consumer:
     return Consumer(
         {
             "bootstrap.servers": bootstrap,
+            "log_level": LOG_ERRORS_ONLY,
             "group.id": group,
             "isolation.level": "read_committed",
             "enable.auto.commit": False,
@@ -115,7 +125,12 @@ class GroupProgress:
 
     def left(self) -> int:
         """Records below `ends` (the ends when this began) that are not committed yet."""
-        entries = self._consumer.committed(self._wanted, timeout=ANSWER_WITHIN_S)
+        try:
+            entries = self._consumer.committed(self._wanted, timeout=ANSWER_WITHIN_S)
+        except KafkaException as error:
+            if error.args[0].code() in COORDINATOR_NOT_READY:
+                return sum(self.ends)  # A fresh broker still makes the topic of offsets.
+            raise
         pairs = zip(self.ends, entries, strict=True)
         return sum(max(0, end - max(0, entry.offset)) for end, entry in pairs)
 

@@ -5,12 +5,11 @@ Each has a fresh broker, a preparation that is not measured, and one or more pro
 
 import subprocess
 import sys
+import urllib.request
 from collections.abc import Callable
+from http import HTTPStatus
 from pathlib import Path
 from typing import Final, NamedTuple, Protocol
-
-from schemas.codec import Codec
-from schemas.registry import SchemaIds
 
 from benchmarks import broker
 from benchmarks.broker import Produced, Progress
@@ -18,11 +17,14 @@ from benchmarks.load import ORGANIZATION, Work
 from benchmarks.programs import Program
 from compose.ports import choose_port
 from schemas import topics
+from schemas.codec import Codec
 from schemas.limits import QUANTITY_SCALE
 from schemas.messages import InventoryTransaction, MeasureChange
+from schemas.registry import SchemaIds
 
 CHECKOUT: Final = Path(__file__).resolve().parent.parent
 KSTREAMS: Final = Path(__file__).with_name("peers") / "kstreams"
+HEALTH_WITHIN_S: Final = 2.0
 BUILD_WITHIN_S: Final = 600.0
 COMMIT_MS: Final = 100  # Kafka Streams' own default under exactly_once_v2.
 
@@ -95,6 +97,7 @@ class Holdfast:
     def __init__(self, *, workers: int = 1, session_timeout_ms: int = 10_000) -> None:
         self._workers = workers
         self._session_timeout_ms = session_timeout_ms
+        self._health: dict[int, int] = {}
         self.name = "holdfast" if workers == 1 else f"holdfast ({workers} workers)"
 
     def prepare(self, site: Site, work: Work, progress: Progress) -> None:
@@ -116,6 +119,8 @@ class Holdfast:
         argv += ["--data-dir", str(self.disk(site, number)), "--log-format", "json"]
         argv += ["--session-timeout-ms", str(self._session_timeout_ms)]
         argv += ["--web-port", str(choose_port(None))]
+        self._health[number] = choose_port(None)
+        argv += ["--http-port", str(self._health[number])]
         return Program(
             f"worker {number}",
             argv,
@@ -123,10 +128,23 @@ class Holdfast:
             overrides={"PYTHONPATH": str(CHECKOUT)},
         )
 
+    def all_ready(self) -> bool:
+        """Whether every worker has been given its partitions."""
+        return all(_answers(f"http://127.0.0.1:{port}/ready") for port in self._health.values())
+
     @staticmethod
     def disk(site: Site, number: int) -> Path:
         """Data folder of one worker."""
         return site.folder / f"worker-{number}"
+
+
+def _answers(url: str) -> bool:
+    try:
+        # S310: the address is of our own making.
+        with urllib.request.urlopen(url, timeout=HEALTH_WITHIN_S) as answer:  # noqa: S310
+            return int(answer.status) == HTTPStatus.OK
+    except OSError:
+        return False
 
 
 class StockFaust:

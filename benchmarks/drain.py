@@ -6,26 +6,27 @@ the time from the first append until that share of the backlog was answered: wha
 """
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
 from confluent_kafka.admin import NewTopic
-from schemas.codec import Codec
-from schemas.registry import SchemaIds
 
 from benchmarks import broker, check
 from benchmarks.broker import Produced, Progress
 from benchmarks.check import Answer
 from benchmarks.contestants import KafkaContestant, Site
-from benchmarks.figures import Run, percentiles
+from benchmarks.contestants import drain as take_all
+from benchmarks.figures import Extra, Run, percentiles
 from benchmarks.load import ORGANIZATION, Work
 from benchmarks.programs import CpuSampler
 from compose.stack import LocalStack
 from schemas import topics
+from schemas.codec import Codec
 from schemas.limits import QUANTITY_SCALE
 from schemas.messages import RequestLine, ReservationRequest
+from schemas.registry import SchemaIds
 
 METHOD: Final = (
     "all requests preloaded; rate = results after the first append / time from first to last "
@@ -77,6 +78,11 @@ def request_records(site: Site, work: Work) -> list[Produced]:
     return records
 
 
+def preload(site: Site, records: Sequence[Produced], progress: Progress) -> None:
+    """Write requests to their topic."""
+    broker.preload(site.bootstrap, topics.REQUESTS, records, progress, "requests")
+
+
 def answers(site: Site, partitions: int) -> Iterator[Answer]:
     """Every committed result."""
     for message in broker.read_all(site.bootstrap, topics.RESULTS, partitions):
@@ -87,9 +93,12 @@ def answers(site: Site, partitions: int) -> Iterator[Answer]:
         )
 
 
-def run(contestant: KafkaContestant, work: Work, progress: Progress) -> Run:
-    """One contestant drains one backlog on a fresh broker."""
-    work = work._replace(asks=work.asks[: contestant.requests_max])
+def run(contestant: KafkaContestant, work: Work, progress: Progress, *, already: int = 0) -> Run:
+    """One contestant drains one backlog on a fresh broker.
+
+    The first `already` asks are decided before, by a process that ends: only the rest is measured.
+    """
+    work = work._replace(asks=work.asks[: already + contestant.requests_max])
 
     def report(what: str, done: int, of: int) -> None:
         progress(f"{contestant.name}: {what}", done, of)
@@ -98,7 +107,10 @@ def run(contestant: KafkaContestant, work: Work, progress: Progress) -> Run:
     with site(work.partitions) as here:
         contestant.prepare(here, work, report)
         records = request_records(here, work)
-        broker.preload(here.bootstrap, topics.REQUESTS, records, report, "requests")
+        if already:
+            preload(here, records[:already], report)
+            take_all(here, contestant, topics.REQUESTS, work, report)
+        preload(here, records[already:], report)
         del records
         programs = contestant.start(here, work)
         try:
@@ -115,12 +127,11 @@ def run(contestant: KafkaContestant, work: Work, progress: Progress) -> Run:
         report("checking the answers", 0, 1)
         by_id = check.once_each(work, answers(here, work.partitions))
         accepted = check.replay(work, by_id)
-    return figures(
-        contestant.name, [answer.appended_ms for answer in by_id.values()], cpu, accepted
-    )
+    measured = [by_id[ask.request_id].appended_ms for ask in work.asks[already:]]
+    return figures(contestant.name, measured, cpu, {"accepted": accepted, "already": already})
 
 
-def figures(name: str, appended_ms: list[int], cpu: CpuSampler, accepted: int) -> Run:
+def figures(name: str, appended_ms: list[int], cpu: CpuSampler, extra: Extra) -> Run:
     """Figures of a drained backlog from the append times of its results."""
     first, last = min(appended_ms), max(appended_ms)
     counted = sum(1 for at_ms in appended_ms if at_ms > first)
@@ -136,5 +147,5 @@ def figures(name: str, appended_ms: list[int], cpu: CpuSampler, accepted: int) -
         p95_ms=p95,
         p99_ms=p99,
         resident_mib=round(cpu.resident_bytes_max / 2**20, 1),
-        extra={"accepted": accepted},
+        extra=extra,
     )

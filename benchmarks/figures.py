@@ -9,6 +9,8 @@ from statistics import median
 
 import msgspec
 
+Extra = dict[str, float | int | str]
+
 
 class Run(msgspec.Struct, frozen=True, kw_only=True):
     """Figures of one run of one contestant.
@@ -27,7 +29,7 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     p95_ms: float | None = None
     p99_ms: float | None = None
     resident_mib: float | None = None
-    extra: dict[str, float | int | str] = {}
+    extra: Extra = {}
 
 
 class Comparison(msgspec.Struct, frozen=True, kw_only=True):
@@ -43,28 +45,23 @@ class Comparison(msgspec.Struct, frozen=True, kw_only=True):
     peer: str | None = None
     peer_decisions_per_s: float | None = None
     peer_cpu_us_per_decision: float | None = None
+    peer_p99_ms: float | None = None
     ratio: float | None = None
     method: str
     machine: str
-    extra: dict[str, float | int | str] = {}
+    extra: Extra = {}
     runs: list[Run]
 
 
-def compare(
-    name: str,
-    runs: Sequence[Run],
-    *,
-    method: str,
-    machine: str,
-    ours: str = "holdfast",
-) -> Comparison:
-    """Medians over `runs`. Without runs of ours (a peer tried alone) the peer stands in."""
-    names = list(dict.fromkeys(run.contestant for run in runs))
-    own_name = ours if ours in names else names[0]
-    own = [run for run in runs if run.contestant == own_name]
-    others = [run for run in runs if run.contestant != own_name]
+OURS = "holdfast"
+
+
+def compare(name: str, runs: Sequence[Run], *, method: str, machine: str) -> Comparison:
+    """Medians over `runs`; of the peer's variants the one with the best median rate."""
+    own = [run for run in runs if run.contestant.startswith(OURS)]
+    best = _best([run for run in runs if not run.contestant.startswith(OURS)])
     rate = _middle([run.decisions_per_s for run in own]) or 0.0
-    peer_rate = _middle([run.decisions_per_s for run in others])
+    peer_rate = _middle([run.decisions_per_s for run in best])
     return Comparison(
         name=name,
         decisions_per_s=rate,
@@ -73,15 +70,25 @@ def compare(
         p95_ms=_middle([run.p95_ms for run in own]),
         p99_ms=_middle([run.p99_ms for run in own]),
         resident_mib=_middle([run.resident_mib for run in own]),
-        peer=next((run.contestant for run in others), None),
+        peer=best[0].contestant if best else None,
         peer_decisions_per_s=peer_rate,
-        peer_cpu_us_per_decision=_middle([run.cpu_us_per_decision for run in others]),
+        peer_cpu_us_per_decision=_middle([run.cpu_us_per_decision for run in best]),
+        peer_p99_ms=_middle([run.p99_ms for run in best]),
         ratio=round(rate / peer_rate, 3) if peer_rate else None,
         method=method,
         machine=machine,
         extra=_middle_extra(own),
         runs=list(runs),
     )
+
+
+def _best(runs: Sequence[Run]) -> list[Run]:
+    """Runs of the contestant with the highest median rate."""
+    by_contestant: dict[str, list[Run]] = {}
+    for run in runs:
+        by_contestant.setdefault(run.contestant, []).append(run)
+    rated = [(median(run.decisions_per_s for run in some), some) for some in by_contestant.values()]
+    return max(rated, key=lambda pair: pair[0])[1] if rated else []
 
 
 def percentiles(values_ms: Sequence[float]) -> tuple[float, float, float]:
@@ -97,9 +104,9 @@ def _middle(values: Sequence[float | None]) -> float | None:
     return round(median(known), 3) if known else None
 
 
-def _middle_extra(runs: Sequence[Run]) -> dict[str, float | int | str]:
+def _middle_extra(runs: Sequence[Run]) -> Extra:
     """Median of every numeric extra; a text is the first run's."""
-    merged: dict[str, float | int | str] = {}
+    merged: Extra = {}
     for key in dict.fromkeys(key for run in runs for key in run.extra):
         values = [run.extra[key] for run in runs if key in run.extra]
         numbers = [value for value in values if not isinstance(value, str)]

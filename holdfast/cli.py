@@ -2,7 +2,7 @@
 
 import typer
 
-from holdfast.commands import demo, people, run, stack, topics, worker
+from holdfast.commands import bench, demo, people, run, stack, topics, worker
 
 app = typer.Typer(no_args_is_help=True, help="Soft inventory reservation, decided exactly once.")
 run.register(app)
@@ -12,6 +12,7 @@ app.add_typer(topics.app, name="topics")
 app.add_typer(topics.schemas_app, name="schemas")
 people.register(app)
 demo.register(app)
+bench.register(app)
 
 
 def main() -> None:

@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import faust
-from schemas.codec import Codec
-from schemas.registry import SchemaIds
 
 from schemas import topics
+from schemas.codec import Codec
 from schemas.codes import Code
 from schemas.limits import QUANTITY_SCALE
 from schemas.messages import RequestLine, ReservationRequest, ReservationResult, ResultLine
+from schemas.registry import SchemaIds
 
 RECORD = struct.Struct(">iqq")  # Code, reserved quantity, availability after it.
 COUNT = struct.Struct(">q")
@@ -80,18 +80,19 @@ def build(arguments: argparse.Namespace) -> faust.App:
         consumer_auto_offset_reset="earliest",
         web_enabled=False,
     )
-    raw = {"key_type": bytes, "value_type": bytes, "key_serializer": "raw"}
-    raw["value_serializer"] = "raw"
-    requests = app.topic(topics.REQUESTS, partitions=arguments.partitions, **raw)
-    results = app.topic(topics.RESULTS, partitions=arguments.partitions, **raw)
+    partitions = arguments.partitions
+    raw = {"key_type": bytes, "value_type": bytes}
+    frames = {**raw, "key_serializer": "raw", "value_serializer": "raw", "partitions": partitions}
+    requests = app.topic(topics.REQUESTS, **frames)
+    results = app.topic(topics.RESULTS, **frames)
     tables = [
-        app.Table(name, partitions=arguments.partitions, **raw)
+        app.Table(name, partitions=partitions, **raw)
         for name in ("peer-stock", "peer-reservations")
     ]
     codec = Codec(SchemaIds(arguments.registry, Path(arguments.data) / "schema-ids.json"))
     supply = arguments.supply * QUANTITY_SCALE
 
-    @app.agent(requests)
+    @app.agent(requests)  # type: ignore[untyped-decorator]
     async def reserve(stream: Any) -> None:
         stock, reservations = tables
         async for event in stream.events():

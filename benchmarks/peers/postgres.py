@@ -1,8 +1,9 @@
 """The peer `postgres`: what most shops have, at its best.
 
 pgbench drives it, the database's own client in C with prepared statements, so that no client of
-ours holds it back. One request a transaction, or set-based batches of 500; 8, 32 or 64 clients. fsync is
-on, as it is by default. The requests follow the load's distribution; the check is on totals.
+ours holds it back. One request a transaction, or set-based batches of 500; 8, 32 or 64 clients.
+fsync is on, as it is by default. The requests follow the load's distribution; the check is on
+totals.
 """
 
 import csv

@@ -1,0 +1,171 @@
+"""Which benchmarks there are, and a session of one: ours and the peer alternating."""
+
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
+from typing import Final, NamedTuple, Protocol
+
+from benchmarks import drain, failover, holds, latency, mixed, recovery, scale
+from benchmarks.broker import Progress
+from benchmarks.contestants import KAFKA_PEERS, Holdfast, KafkaContestant
+from benchmarks.figures import Comparison, Run, compare
+from benchmarks.load import PROFILES, Work
+from benchmarks.machine import this_machine
+from benchmarks.peers.postgres import CLIENTS, PostgresPeer
+from benchmarks.peers.redis import RedisPeer
+
+
+class Options(NamedTuple):
+    """What a person may choose; each benchmark uses what it knows."""
+
+    requests: int = 400_000
+    partitions: int = 4
+    runs: int = 3
+    rate: int = 5_000
+    seconds: int = 20
+
+
+class UnknownBenchmarkError(ValueError):
+    """No benchmark of that name, or no such peer for it; the message lists what there is."""
+
+
+class _DatabasePeer(Protocol):
+    """A peer that is not fed by a topic."""
+
+    def run(self, work: Work, progress: Progress) -> Run: ...
+
+
+Attempt = Callable[[Options, Progress], Run]
+
+DATABASE_PEERS: Final[Mapping[str, Callable[[], Sequence[_DatabasePeer]]]] = MappingProxyType(
+    {
+        "postgres": lambda: [PostgresPeer(clients=clients) for clients in CLIENTS],
+        "postgres-batched": lambda: [PostgresPeer(batched=True)],
+        "redis": lambda: [RedisPeer()],
+        "redis-pipelined": lambda: [RedisPeer(clients=8, pipeline=100)],
+    }
+)
+
+
+def _drained(profile: str, contestant: KafkaContestant) -> Attempt:
+    def attempt(options: Options, progress: Progress) -> Run:
+        work = PROFILES[profile](options.requests, options.partitions)
+        return drain.run(contestant, work, progress)
+
+    return attempt
+
+
+def _driven(profile: str, peer: _DatabasePeer) -> Attempt:
+    def attempt(options: Options, progress: Progress) -> Run:
+        return peer.run(PROFILES[profile](options.requests, options.partitions), progress)
+
+    return attempt
+
+
+def _paced(contestant: KafkaContestant) -> Attempt:
+    def attempt(options: Options, progress: Progress) -> Run:
+        return latency.run(
+            contestant,
+            progress,
+            rate=options.rate,
+            seconds=options.seconds,
+            partitions=options.partitions,
+        )
+
+    return attempt
+
+
+class Benchmark(NamedTuple):
+    """One benchmark: how it measures, our attempt, and those of its peers' variants."""
+
+    method: str
+    ours: Attempt
+    peers: Mapping[str, Sequence[Attempt]]
+
+
+def _profile(profile: str) -> Benchmark:
+    peers = {
+        name: [_drained(profile, one) for one in kafka()] for name, kafka in KAFKA_PEERS.items()
+    }
+    for name, databases in DATABASE_PEERS.items():
+        peers[name] = [_driven(profile, one) for one in databases()]
+    return Benchmark(drain.METHOD, _drained(profile, Holdfast()), peers)
+
+
+def _latency() -> Benchmark:
+    peers = {name: [_paced(one) for one in kafka()] for name, kafka in KAFKA_PEERS.items()}
+    return Benchmark(latency.METHOD, _paced(Holdfast()), peers)
+
+
+def _recovery(options: Options, progress: Progress) -> Run:
+    return recovery.run(progress, requests=options.requests, partitions=options.partitions)
+
+
+def _failover(options: Options, progress: Progress) -> Run:
+    return failover.run(
+        progress,
+        requests=options.requests,
+        rate=min(options.rate, failover.RATE_MAX),
+        seconds=max(options.seconds, failover.SECONDS_MIN),
+        partitions=options.partitions,
+    )
+
+
+def _mixed(options: Options, progress: Progress) -> Run:
+    return mixed.run(progress, requests=options.requests, partitions=options.partitions)
+
+
+def _holds(options: Options, progress: Progress) -> Run:
+    return holds.run(progress, requests=options.requests, partitions=options.partitions)
+
+
+def _scale(options: Options, progress: Progress) -> Run:
+    return scale.run(progress, requests=options.requests)
+
+
+BENCHMARKS: Final[Mapping[str, Benchmark]] = MappingProxyType(
+    {
+        **{profile: _profile(profile) for profile in PROFILES},
+        "latency": _latency(),
+        "mixed": Benchmark(mixed.METHOD, _mixed, {}),
+        "recovery": Benchmark(recovery.METHOD, _recovery, {}),
+        "failover": Benchmark(failover.METHOD, _failover, {}),
+        "holds": Benchmark(holds.METHOD, _holds, {}),
+        "scale": Benchmark(scale.METHOD, _scale, {}),
+    }
+)
+PEERS: Final = (*KAFKA_PEERS, *DATABASE_PEERS)
+
+
+def requests_default(name: str) -> int:
+    """Requests of one run when nobody says: a million changelog rows need 500,000."""
+    return {"recovery": 500_000, "failover": 500_000, "holds": 200_000, "scale": 200_000}.get(
+        name, Options().requests
+    )
+
+
+def session(name: str, peer: str | None, options: Options, progress: Progress) -> Comparison:
+    """Run a benchmark `options.runs` times, ours and the peer's variants alternating.
+
+    Of a peer with variants (threads, clients) the comparison takes the one with the best median.
+
+    Raises:
+        UnknownBenchmarkError: no such benchmark, or no such peer for it.
+        WrongAnswerError: a contestant answered wrongly; there is no figure then.
+
+    """
+    if name not in BENCHMARKS:
+        raise UnknownBenchmarkError(f"no benchmark {name!r}; there are: {', '.join(BENCHMARKS)}")
+    benchmark = BENCHMARKS[name]
+    if peer is not None and peer not in benchmark.peers:
+        known = ", ".join(benchmark.peers) or "none"
+        raise UnknownBenchmarkError(f"no peer {peer!r} for {name}; there are: {known}")
+    attempts = [benchmark.ours, *(benchmark.peers[peer] if peer else ())]
+    runs: list[Run] = []
+    for number in range(1, options.runs + 1):
+        numbered = _numbered(progress, number, options.runs)
+        runs.extend(attempt(options, numbered) for attempt in attempts)
+    return compare(name, runs, method=benchmark.method, machine=str(this_machine()))
+
+
+def _numbered(progress: Progress, number: int, of: int) -> Progress:
+    return lambda what, done, total: progress(f"run {number}/{of}, {what}", done, total)

@@ -1,0 +1,79 @@
+"""Latency in an open loop: due instant to answer readable `read_committed`, at a fixed rate."""
+
+from typing import Final
+
+from benchmarks import check, drain
+from benchmarks.broker import Progress
+from benchmarks.contestants import KafkaContestant, Site
+from benchmarks.figures import Run, percentiles
+from benchmarks.load import Work, spread
+from benchmarks.openloop import OpenLoop, Timing
+from benchmarks.programs import CpuSampler, Program
+
+WARM_UP_S: Final = 5  # Start, JIT and caches; sent and checked, but not counted.
+ANSWER_WITHIN_S: Final = 60.0
+METHOD: Final = (
+    "open loop at a fixed rate; time from the instant a request was due to its answer being read "
+    "by a read_committed consumer; the first 5 s are not counted; answers replayed"
+)
+
+
+def run(
+    contestant: KafkaContestant, progress: Progress, *, rate: int, seconds: int, partitions: int
+) -> Run:
+    """One contestant at one rate on a fresh broker."""
+    work = spread(rate * (WARM_UP_S + seconds), partitions)
+
+    def report(what: str, done: int, of: int) -> None:
+        progress(f"{contestant.name}: {what}", done, of)
+
+    report("starting a broker", 0, 1)
+    with drain.site(partitions) as site:
+        contestant.prepare(site, work, report)
+        report(f"{rate} requests/s for {WARM_UP_S + seconds} s", 0, 1)
+        programs = contestant.start(site, work)
+        try:
+            timings, cpu = _measure(site, work, rate, programs)
+        finally:
+            for program in programs:
+                program.stop()
+        _check(site, work)
+    return _figures(contestant.name, timings, cpu, rate)
+
+
+def _measure(
+    site: Site, work: Work, rate: int, programs: list[Program]
+) -> tuple[list[Timing], CpuSampler]:
+    records = drain.request_records(site, work)
+    numbers = {ask.request_id.encode(): number for number, ask in enumerate(work.asks)}
+    loop = OpenLoop(site, work.partitions, rate)
+    try:
+        with CpuSampler([program.pid for program in programs]) as cpu:
+            timings = loop.run(records, numbers, lambda: programs, within_s=ANSWER_WITHIN_S)
+    finally:
+        loop.close()
+    return timings, cpu
+
+
+def _check(site: Site, work: Work) -> None:
+    check.replay(work, check.once_each(work, drain.answers(site, work.partitions)))
+
+
+def _figures(name: str, timings: list[Timing], cpu: CpuSampler, rate: int) -> Run:
+    counted = [timing for timing in timings if timing.number >= rate * WARM_UP_S]
+    first_s = min(timing.due_s for timing in counted)
+    last_s = max(timing.read_s for timing in counted)
+    p50, p95, p99 = percentiles([timing.took_ms for timing in counted])
+    used_s = cpu.between_s(first_s * 1000, last_s * 1000)
+    return Run(
+        contestant=name,
+        decisions=len(counted),
+        seconds=round(last_s - first_s, 3),
+        decisions_per_s=round(len(counted) / (last_s - first_s), 1),
+        cpu_us_per_decision=round(used_s * 1e6 / len(counted), 2),
+        p50_ms=p50,
+        p95_ms=p95,
+        p99_ms=p99,
+        resident_mib=round(cpu.resident_bytes_max / 2**20, 1),
+        extra={"rate": rate, "max_ms": round(max(timing.took_ms for timing in counted), 3)},
+    )

@@ -1,0 +1,162 @@
+"""The figures on paper: a JSON file a session, a Markdown table and an SVG plot of all of them.
+
+The README quotes the table between two markers; this module writes what stands between, so that no
+figure in it is typed by hand.
+"""
+
+import html
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from benchmarks.figures import Comparison
+
+RESULTS: Final = Path(__file__).resolve().parent / "results"
+README_BEGIN: Final = "<!-- benchmarks: written by `holdfast bench report` -->"
+README_END: Final = "<!-- /benchmarks -->"
+ORDER: Final = (
+    "spread",
+    "hot",
+    "zipf",
+    "reject",
+    "mixed",
+    "latency",
+    "recovery",
+    "failover",
+    "holds",
+    "scale",
+)
+COLUMNS: Final = (
+    "benchmark",
+    "decisions/s",
+    "CPU µs each",
+    "p50 / p99 ms",
+    "peer",
+    "peer's decisions/s",
+    "peer's CPU µs each",
+    "ratio",
+    "runs",
+)
+BAR_HEIGHT: Final = 22
+LABEL_WIDTH: Final = 270
+BAR_WIDTH_MAX: Final = 360
+OURS_COLOUR: Final = "#1f6f54"
+PEER_COLOUR: Final = "#9aa5ab"
+
+
+def save(comparison: Comparison, folder: Path = RESULTS) -> Path:
+    """Write one session's figures to `folder`, replacing the last of that name and peer."""
+    folder.mkdir(parents=True, exist_ok=True)
+    peer = (comparison.peer or "").partition(" ")[0]
+    path = folder / f"{comparison.name}{'-' + peer if peer else ''}.json"
+    path.write_bytes(msgspec.json.format(msgspec.json.encode(comparison), indent=1) + b"\n")
+    return path
+
+
+def load(folder: Path = RESULTS) -> list[Comparison]:
+    """All saved sessions, in the order of ORDER."""
+    found = [
+        msgspec.json.decode(path.read_bytes(), type=Comparison)
+        for path in sorted(folder.glob("*.json"))
+    ]
+    known = [one for one in found if one.name in ORDER]
+    return sorted(known, key=lambda one: (ORDER.index(one.name), one.peer or ""))
+
+
+def write(folder: Path = RESULTS, readme: Path | None = None) -> list[Path]:
+    """Write table and plot from the saved sessions; put the table into `readme` where marked."""
+    comparisons = load(folder)
+    written = [folder / "table.md", folder / "rates.svg"]
+    table = markdown(comparisons)
+    written[0].write_text(table)
+    written[1].write_text(plot(comparisons))
+    if readme is not None and readme.exists() and README_BEGIN in (text := readme.read_text()):
+        before, _, rest = text.partition(README_BEGIN)
+        _, _, after = rest.partition(README_END)
+        readme.write_text(f"{before}{README_BEGIN}\n{table}{README_END}{after}")
+        written.append(readme)
+    return written
+
+
+def markdown(comparisons: Sequence[Comparison]) -> str:
+    """One row a session: ours, the peer's, their ratio."""
+    lines = [
+        f"| {' | '.join(COLUMNS)} |",
+        "| --- | ---: | ---: | ---: | --- | ---: | ---: | ---: | ---: |",
+    ]
+    for one in comparisons:
+        latency = f"{_number(one.p50_ms)} / {_number(one.p99_ms)}" if one.p50_ms else ""
+        own = sum(run.contestant.startswith("holdfast") for run in one.runs)
+        cells = (
+            one.name + _note(one),
+            _number(one.decisions_per_s),
+            _number(one.cpu_us_per_decision),
+            latency,
+            one.peer or "",
+            _number(one.peer_decisions_per_s),
+            _number(one.peer_cpu_us_per_decision),
+            _number(one.ratio),
+            str(own),
+        )
+        lines.append(f"| {' | '.join(cells)} |")
+    machines = dict.fromkeys(one.machine for one in comparisons)
+    notes = [f"Medians; ours and the peer's runs alternate. Machine: {'; '.join(machines)}."]
+    notes += [
+        f"{name}: {method}."
+        for name, method in {one.name: one.method for one in comparisons}.items()
+    ]
+    return "\n".join(lines) + "\n\n" + "\n".join(f"* {note}" for note in notes) + "\n"
+
+
+def _note(one: Comparison) -> str:
+    """What only this benchmark knows, in brackets."""
+    told = ("restore_s", "ready_s", "rows", "stall_beyond_session_s", "relative", "rate")
+    parts = [f"{key} {_number(one.extra[key])}" for key in told if key in one.extra]
+    return f" ({', '.join(parts)})" if parts else ""
+
+
+def _number(value: float | str | None) -> str:
+    """Three significant places below 100, whole numbers above."""
+    if value is None:
+        return ""
+    if isinstance(value, str):
+        return value
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
+
+
+def plot(comparisons: Sequence[Comparison]) -> str:
+    """Bars of the rates that are comparable: ours, and below it each peer's."""
+    bars: list[tuple[str, float, str]] = []
+    for name in ("spread", "hot", "zipf", "reject", "mixed"):
+        some = [one for one in comparisons if one.name == name]
+        if some:
+            best = max(some, key=lambda one: len(one.runs))
+            bars.append((f"{name}: holdfast", best.decisions_per_s, OURS_COLOUR))
+        bars += [
+            (f"{name}: {one.peer}", one.peer_decisions_per_s, PEER_COLOUR)
+            for one in some
+            if one.peer and one.peer_decisions_per_s
+        ]
+    longest = max((rate for _, rate, _ in bars), default=1.0)
+    height = BAR_HEIGHT * (len(bars) + 1)
+    rows = [
+        _bar(number, label, rate, rate / longest, colour)
+        for number, (label, rate, colour) in enumerate(bars)
+    ]
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{LABEL_WIDTH + BAR_WIDTH_MAX + 80}" '
+        f'height="{height}" font-family="sans-serif" font-size="12">\n'
+        "<title>Decisions per second</title>\n" + "\n".join(rows) + "\n</svg>\n"
+    )
+
+
+def _bar(number: int, label: str, rate: float, share: float, colour: str) -> str:
+    top = BAR_HEIGHT * number + 6
+    width = max(1, round(share * BAR_WIDTH_MAX))
+    return (
+        f'<text x="{LABEL_WIDTH - 8}" y="{top + 12}" text-anchor="end">{html.escape(label)}</text>'
+        f'<rect x="{LABEL_WIDTH}" y="{top}" width="{width}" height="16" fill="{colour}"/>'
+        f'<text x="{LABEL_WIDTH + width + 6}" y="{top + 12}">{rate:,.0f}</text>'
+    )

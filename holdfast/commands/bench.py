@@ -1,0 +1,147 @@
+"""`holdfast bench`: figures from a throw-away stack, ours and a peer's side by side."""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Self
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from benchmarks.figures import Comparison
+
+EXIT_WRONG = 1
+EXIT_USAGE = 2
+REPORT = "report"
+
+
+def register(app: typer.Typer) -> None:
+    """Mount the command."""
+    app.command("bench", epilog=_EXAMPLES)(bench)
+
+
+_EXAMPLES = """
+Examples:
+
+  holdfast bench spread --json
+
+  holdfast bench spread --peer kstreams --runs 3
+
+  holdfast bench latency --rate 5000 --seconds 20
+
+  holdfast bench recovery --requests 500000 --runs 1
+
+  holdfast bench report
+
+Benchmarks: spread, hot, zipf, reject, mixed, latency, recovery, failover, holds, scale.
+
+Peers: faust, kstreams, postgres, postgres-batched, redis, redis-pipelined.
+"""
+
+
+def bench(
+    name: Annotated[str, typer.Argument(help="A benchmark, or `report`: table and plot of all.")],
+    peer: Annotated[str | None, typer.Option(help="Run this peer too, alternating.")] = None,
+    runs: Annotated[int, typer.Option(min=1, max=50, help="Runs of each.")] = 3,
+    requests: Annotated[
+        int | None, typer.Option(min=100, max=20_000_000, help="Requests of one run.")
+    ] = None,
+    partitions: Annotated[int, typer.Option(min=1, max=256, help="Of every topic.")] = 4,
+    rate: Annotated[int, typer.Option(min=1, help="latency, failover: requests a second.")] = 5_000,
+    seconds: Annotated[int, typer.Option(min=1, help="latency, failover: how long.")] = 20,
+    json: Annotated[bool, typer.Option("--json", help="End with one line of JSON.")] = False,
+    save: Annotated[
+        bool, typer.Option(help="Keep the figures in benchmarks/results, for the report.")
+    ] = False,
+) -> None:
+    """Measure on a throw-away stack, and compare with what a user would pick instead.
+
+    Every answer is checked: a contestant that answers wrongly, twice or not at all gives no figure,
+    and the command ends with 1.
+    """
+    from benchmarks import catalogue, check, programs, report  # noqa: PLC0415 - not for --help
+
+    console = Console(stderr=True)
+    if name == REPORT:
+        for path in report.write(readme=Path("README.md")):
+            console.print(f"written: {path}")
+        return
+    options = catalogue.Options(
+        requests=requests or catalogue.requests_default(name),
+        partitions=partitions,
+        runs=runs,
+        rate=rate,
+        seconds=seconds,
+    )
+    try:
+        with _Bar(console) as bar:
+            comparison = catalogue.session(name, peer, options, bar.show)
+    except catalogue.UnknownBenchmarkError as error:
+        console.print(f"[red]{error}")
+        raise typer.Exit(EXIT_USAGE) from error
+    except (check.WrongAnswerError, programs.ProgramEndedError, TimeoutError) as error:
+        console.print(f"[red]no figure: {error}", highlight=False)
+        raise typer.Exit(EXIT_WRONG) from error
+    if save:
+        console.print(f"written: {report.save(comparison)}")
+    _tell(console, comparison)
+    if json:
+        _print_json(comparison)
+
+
+class _Bar:
+    """One progress bar for the whole session; its text says what is under way."""
+
+    def __init__(self, console: Console) -> None:
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            console=console,
+        )
+        self._task = self._progress.add_task("starting", total=1)
+
+    def __enter__(self) -> Self:
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+    def show(self, what: str, done: int, of: int) -> None:
+        """Show the step under way."""
+        self._progress.update(self._task, description=what, completed=done, total=of)
+
+
+def _tell(console: Console, comparison: "Comparison") -> None:
+    """Every run in a table, the medians, and where they come from."""
+    table = Table(title=f"{comparison.name} on {comparison.machine}")
+    table.add_column("contestant")
+    for column in ("decisions/s", "CPU µs each", "p50 ms", "p95 ms", "p99 ms", "MiB", "seconds"):
+        table.add_column(column, justify="right")
+    for run in comparison.runs:
+        figures = (
+            run.decisions_per_s,
+            run.cpu_us_per_decision,
+            run.p50_ms,
+            run.p95_ms,
+            run.p99_ms,
+            run.resident_mib,
+            run.seconds,
+        )
+        table.add_row(run.contestant, *("" if f is None else f"{f:,.1f}" for f in figures))
+    console.print(table)
+    for key, value in comparison.extra.items():
+        console.print(f"{key} {value}")
+    if comparison.ratio is not None:
+        console.print(f"ratio to {comparison.peer}: {comparison.ratio:.2f} (medians)")
+    console.print(f"How: {comparison.method}", highlight=False)
+
+
+def _print_json(comparison: "Comparison") -> None:
+    import msgspec  # noqa: PLC0415 - only here
+
+    sys.stdout.write(msgspec.json.encode(comparison).decode() + "\n")
