@@ -123,7 +123,7 @@ def create_app(settings: EngineSettings, domain: Domain, kafka: Kafka) -> Engine
         Fault: librdkafka's group metadata has another layout than the one fencing relies on.
 
     """
-    check_layout()
+    check_layout(settings.group_instance_id)
     app = EngineApp(
         settings.app_id,
         broker=[f"kafka://{address}" for address in settings.bootstrap.split(",")],

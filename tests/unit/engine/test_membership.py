@@ -6,9 +6,10 @@ from processor.engine.faults import crash_points
 from processor.engine.membership import Membership, check_layout
 
 
-def test_our_group_metadata_is_what_librdkafka_serialises() -> None:
+@pytest.mark.parametrize("instance_id", [None, "worker-1"])
+def test_our_group_metadata_is_what_librdkafka_serialises(instance_id: str | None) -> None:
     """The layout fencing relies on is the one of the installed library."""
-    check_layout()
+    check_layout(instance_id)
 
 
 def test_generation_is_part_of_the_metadata() -> None:
