@@ -14,6 +14,7 @@ ACTIONS: Final = (
     "DISMISS_OFFSET",
     "CONFIGURE",
     "TICK",
+    "UNKNOWN",
 )
 CHANGE_MODES: Final = ("ADD", "SET")
 STATUSES: Final = (

@@ -106,8 +106,7 @@ def list_topics(*, as_json: AsJson = False) -> None:
     table = Table(*rows[0], box=None, pad_edge=False)
     for row in rows:
         table.add_row(*row.values())
-    console = Console()
-    console.print(table, crop=False, width=max(console.width, TABLE_WIDTH_MIN))
+    Console(width=max(Console().width, TABLE_WIDTH_MIN)).print(table)
 
 
 @schemas_app.command()

@@ -1,0 +1,1 @@
+"""The contract against its schemas, its past versions, and the real servers."""
