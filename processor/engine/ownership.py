@@ -35,7 +35,7 @@ from processor.engine.ports import Domain
 from processor.engine.restore import Restorer, SourceOffsets
 from processor.engine.rows import PartitionRows
 from processor.engine.store import PartitionStore, shared_cache
-from processor.engine.transport import BatchConsumerThread
+from processor.engine.transport import BatchConsumer, BatchConsumerThread
 
 UNASSIGNED_SECONDS_MAX: Final = 60.0  # Past any session timeout a group waits for a dead member.
 
@@ -115,7 +115,7 @@ class Ownership:
         self._partitions = counts[self._changelog]
 
     async def assign(
-        self, numbers: set[int], membership: Membership, thread: BatchConsumerThread
+        self, numbers: set[int], membership: Membership, consumer: BatchConsumer
     ) -> WorkerAssignment:
         """Restore the partitions and put the consumer at their watermarks."""
         for number in set(self._stores) - numbers:
@@ -129,7 +129,8 @@ class Ownership:
             )
         brokers = await self._restorer.restore(self._stores, self._sources)
         partitions = {number: self._open(number, brokers) for number in sorted(numbers)}
-        await thread.position_at(
+        await consumer.wait_not_fetching()
+        await consumer.thread.position_at(
             {
                 TP(topic, number): offset
                 for number, partition in partitions.items()
@@ -237,7 +238,7 @@ class EngineTableManager(TableManager):
         try:
             await app.flow.hand_over()
             membership = ownership.membership(generation, consumer.thread)
-            assignment = await ownership.assign(set(self._assigned), membership, consumer.thread)
+            assignment = await ownership.assign(set(self._assigned), membership, consumer)
         except asyncio.CancelledError:
             raise
         except Exception as error:  # noqa: BLE001 - nothing may be decided on a state in doubt

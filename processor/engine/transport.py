@@ -122,6 +122,11 @@ class BatchConsumer(driver.Consumer):
     _thread: BatchConsumerThread
     callback: Callable[[Any], Awaitable[None]]
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._not_fetching = asyncio.Event()
+        self._not_fetching.set()
+
     def _new_consumer_thread(self) -> BatchConsumerThread:
         return BatchConsumerThread(self, loop=self.loop, beacon=self.beacon)
 
@@ -143,10 +148,13 @@ class BatchConsumer(driver.Consumer):
             if assignment is None:
                 await flow.wait_fetchable()
                 continue
+            self._not_fetching.clear()
             try:
                 polled = await self._getmany(assignment.sources, timeout=FETCH_TIMEOUT_S)
             except self.consumer_stopped_errors:
                 return
+            finally:
+                self._not_fetching.set()
             for tp, records in _in_turns(polled):
                 # Fetched under an assignment that ended meanwhile: whoever owns it now reads it
                 # again.
@@ -154,6 +162,14 @@ class BatchConsumer(driver.Consumer):
                     break
                 flow.queued(len(records))
                 await self.callback(_message(tp, Polled(assignment, records)))
+
+    async def wait_not_fetching(self) -> None:
+        """Return when no fetch of an earlier assignment is under way.
+
+        Such a fetch could otherwise still answer after the consumer was put at its new position:
+        its records would be dropped with the old assignment, and the position be past them.
+        """
+        await self._not_fetching.wait()
 
     def ack(self, message: Any) -> bool:
         """Forget the event; its offsets are committed with the transaction."""
