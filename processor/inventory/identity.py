@@ -1,10 +1,12 @@
 """Names of things: the hashes that stand in row keys, and the texts that stand in answers.
 
-The rule: an identity depends on what it names alone (organization, product, dimension values, measure), never on the
-configuration. So a changed hierarchy or formula moves no row and renames no hold.
+The rule: an identity depends on what it names alone (organization, product, dimension values,
+measure), never on the configuration. So a changed hierarchy or formula moves no row and renames no
+hold.
 
-A reservation id is 20 characters of base32 (12 bytes); a hold id is the reservation id, a dash, and the number of the
-hold: `sequence of the decision * HOLD_LINES_MAX + line`. A hold id therefore leads to its row without an index.
+A reservation id is 20 characters of base32 (12 bytes); a hold id is the reservation id, a dash, and
+the number of the hold: `sequence of the decision * HOLD_LINES_MAX + line`. A hold id therefore
+leads to its row without an index.
 """
 
 from base64 import b32decode, b32encode

@@ -1,16 +1,16 @@
 """Rows of one partition: their keys, their values, and the index rows derived from them.
 
-A key is a kind byte, for grouped kinds a group of 12 bytes, then the rest. A value is a msgpack array with the format
-number first; holds and answers have a fixed head before it, so that an index or an age is read without decoding.
+A key is a kind byte, for grouped kinds a group of 12 bytes, then the rest. A value is a msgpack
+array with the format number first; holds and answers have a fixed head before it, so that an index
+or an age is read without decoding.
 
-    P + location(12) + "L" + dimensions              stock leaf: what the ERP and others told of one stock row
-    P + location(12) + "N" + dimensions + 1E + measure   level: total of the holds of one reservation id
-    H + reservation(12) + number(8)                  hold
-    R + request id                                   what a request was answered; E + event id: likewise for events
-    T + organization + 1E + transaction id           ledger of one ERP inventory transaction
-    F + failure id                                   an offset that failed and waits
-    D + forget at(8) + sequence(8)                   remembered ids to forget then
-    C                                                configuration in force
+    P + location(12) + "L" + dimensions              stock leaf: what the ERP and others told of one
+    stock row P + location(12) + "N" + dimensions + 1E + measure   level: total of the holds of one
+    reservation id H + reservation(12) + number(8)                  hold R + request id
+    what a request was answered; E + event id: likewise for events T + organization + 1E +
+    transaction id           ledger of one ERP inventory transaction F + failure id
+    an offset that failed and waits D + forget at(8) + sequence(8)                   remembered ids
+    to forget then C                                                configuration in force
 
 Index rows, kept beside the database only, derived from holds:
 
@@ -18,14 +18,14 @@ Index rows, kept beside the database only, derived from holds:
     Y + location(12) + due(8) + hold key without H   when stock of one location frees; value: quantity(8)
     O + reservation(12) + order(8) + number(8)       holds of one order
 
-Numbers in keys and heads are big-endian, so that key order is the order of age. The rule: a row says all that a reader
-needs to understand it; no configuration has to be at hand.
+Numbers in keys and heads are big-endian, so that key order is the order of age. The rule: a row
+says all that a reader needs to understand it; no configuration has to be at hand.
 """
 
 import struct
 from collections.abc import Iterable, Iterator, Mapping
 from hashlib import blake2b
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 import msgspec
 
@@ -52,7 +52,6 @@ LAPSED: Final = 1  # Expired and no longer counted; a confirmation within the gr
 
 _HOLD_HEAD: Final = struct.Struct(">q12sq8s")
 HOLD_HEAD_BYTES: Final = _HOLD_HEAD.size
-_HOLD_HEAD_AND_KEY: Final = struct.Struct(">q12sq8s")
 _ANSWER_HEAD: Final = struct.Struct(">q8s")
 ANSWER_HEAD_BYTES: Final = _ANSWER_HEAD.size
 _NO_ORDER: Final = bytes(8)
@@ -254,7 +253,17 @@ def due_of(hold: Hold, grace_ms: int) -> int:
 def encode_hold(hold: Hold, location: bytes, due_ms: int) -> bytes:
     """Value of a hold row."""
     order = order_hash(hold.order_id) if hold.order_id else _NO_ORDER
-    return _HOLD_HEAD.pack(due_ms, location, hold.quantity, order) + _encode(hold)
+    counted = hold.quantity if hold.state == LIVE else 0
+    return _HOLD_HEAD.pack(due_ms, location, counted, order) + _encode(hold)
+
+
+def plain_hold(
+    place_row: bytes, location: bytes, quantity: int, clock_ms: int, channel: str, checked: bool
+) -> bytes:
+    """`encode_hold` of a new hold without rare fields, the common one."""
+    hold = (FORMAT, LIVE, msgspec.Raw(place_row), quantity, clock_ms, 0, quantity, channel)
+    head = _HOLD_HEAD.pack(NEVER_MS, location, quantity, _NO_ORDER)
+    return head + _encode((*hold, "", "", "", "", 0, checked))
 
 
 _decode_hold: Final = msgspec.msgpack.Decoder(Hold).decode
@@ -269,6 +278,11 @@ _decode_failure: Final = msgspec.msgpack.Decoder(Failure).decode
 def decode_hold(value: bytes) -> Hold:
     """Hold behind a row's value."""
     return _decode_hold(value[HOLD_HEAD_BYTES:])
+
+
+def decode_hold_body(body: bytes | msgspec.Raw) -> Hold:
+    """Hold without a head, as a ledger keeps it."""
+    return _decode_hold(body)
 
 
 def hold_due(value: bytes) -> int:
@@ -354,10 +368,22 @@ def index_rows(key: bytes, value: bytes) -> Iterable[tuple[bytes, bytes]]:
     rows: list[tuple[bytes, bytes]] = []
     if due != _NEVER:
         rows.append((b"X%b%b" % (due, key), b""))
-        rows.append((b"Y%b%b%b" % (value[8:20], due, key[1:]), value[20:28]))
+        if value[20:28] != _ZERO:
+            rows.append((b"Y%b%b%b" % (value[8:20], due, key[1:]), value[20:28]))
     if order != _NO_ORDER:
         rows.append((b"O%b%b%b" % (key[1:13], order, key[13:]), b""))
     return rows
 
 
 _NEVER: Final = NEVER_MS.to_bytes(8, "big")
+_ZERO: Final = bytes(8)
+
+
+def raw(encoded: bytes) -> msgspec.Raw:
+    """Encoded bytes to be put into a row as they are."""
+    return msgspec.Raw(encoded)
+
+
+def with_changes(hold: Hold, **changes: Any) -> Hold:
+    """The hold with some fields changed."""
+    return msgspec.structs.replace(hold, **changes)

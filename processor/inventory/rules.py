@@ -1,7 +1,8 @@
 """What the decision needs of the configuration, worked out once.
 
-The rule: nothing here changes after it was made; a new configuration makes new rules, and every level is derived from
-holds and stock rows anew. Names are lower case inside; dimension values keep their case.
+The rule: nothing here changes after it was made; a new configuration makes new rules, and every
+level is derived from holds and stock rows anew. Names are lower case inside; dimension values keep
+their case.
 """
 
 from collections.abc import Iterable, Mapping
@@ -23,7 +24,7 @@ PARTITION_BY_LOCATION: Final = ("siteid", "locationid")
 class Availability(NamedTuple):
     """One calculated measure that reservations are checked against: a signed sum of measures."""
 
-    index: int
+    number: int
     name: str
     terms: Mapping[str, int]
 
@@ -149,13 +150,16 @@ class Rules:
 
     def _effects(self, measure: str) -> tuple[tuple[int, int], ...]:
         return tuple(
-            (availability.index, availability.terms[measure])
+            (availability.number, availability.terms[measure])
             for availability in self.availabilities
             if measure in availability.terms
         )
 
     def reservation_measure(self, name: str) -> ReservationMeasure:
-        """The reservation measure of this name; one that nothing counts if it is no longer mapped."""
+        """The reservation measure of this name.
+
+        One that nothing counts if it is no longer mapped.
+        """
         return self.reservation_measures.get(name) or ReservationMeasure(name, 0, ())
 
     def values_of(self, dimensions: Mapping[str, str]) -> tuple[str, ...]:

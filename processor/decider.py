@@ -1,0 +1,266 @@
+"""The stock domain, as the engine is given it: bytes in, the pure decision, bytes out.
+
+The rule: every record of reservation-requests gets exactly one result or one dead letter, every
+record of inventory-transactions exactly one TRANSACTION event (and what followed from it) or one
+dead letter; a tick gets neither. Each of them, ticks and dead letters too, takes the next sequence
+number of its partition. A refusal is never an exception; what raises here is a broken invariant,
+and the engine stops for it.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Final
+
+from processor.engine.ports import Message, Outputs, Record, Rows
+from processor.inventory import expiry
+from processor.inventory import rows as row
+from processor.inventory.holds import Outcome
+from processor.inventory.lines import Target, record_key_of
+from processor.inventory.requests import decide_plain, decide_request, target_of
+from processor.inventory.rules import Rules, default_rules
+from processor.inventory.state import PartitionState
+from processor.inventory.transactions import decide_transaction
+from schemas import topics
+from schemas.codec import Codec, Undecodable
+from schemas.codes import Code
+from schemas.messages import (
+    DeadLetter,
+    InventoryEvent,
+    InventoryTransaction,
+    RequestLine,
+    ReservationRequest,
+    ReservationResult,
+)
+from schemas.partitioning import partition_of
+
+KEYS_CHECKED_MAX: Final = 100_000  # Record keys whose partition is known; a key is a location.
+CONTROL_ACTIONS: Final = frozenset({"TICK", "CONFIGURE"})  # Sent to a partition, not to a key.
+
+
+class Misplaced(Exception):
+    """A record that must not be decided here."""
+
+    def __init__(self, code: Code, reason: str) -> None:
+        super().__init__(reason)
+        self.code = code
+        self.reason = reason
+
+
+class StockDecider:
+    """Decides the records of one partition (`engine.ports.PartitionDecider`)."""
+
+    def __init__(
+        self,
+        partition: int,
+        partitions: int,
+        state: PartitionState,
+        codec: Codec,
+    ) -> None:
+        self._partition = partition
+        self._partitions = partitions
+        self._state = state
+        self._codec = codec
+        self._own_keys: set[bytes] = set()
+
+    def decide(self, records: Sequence[Record], outputs: Outputs, /) -> None:
+        """Decide records of one source topic, in offset order."""
+        topic = records[0].topic
+        self._state.source_topic = topic
+        if topic == topics.REQUESTS:
+            for record in records:
+                self._begin(record)
+                self._decide_request(record, outputs)
+        else:
+            for record in records:
+                self._begin(record)
+                self._decide_transaction(record, outputs)
+
+    def checkpoint(self) -> bytes:
+        """Write the totals that changed; returns clock and sequence."""
+        return self._state.checkpoint()
+
+    def committed(self) -> None:
+        """Trim caches."""
+        self._state.trim()
+
+    @property
+    def overdue(self) -> bool:
+        """Whether holds are due that the last slice of the sweep did not reach.
+
+        A tick would help.
+        """
+        return self._state.next_sweep_ms <= self._state.clock_ms
+
+    def _begin(self, record: Record) -> None:
+        state = self._state
+        state.sequence += 1
+        state.clock_ms = max(state.clock_ms, record.timestamp)
+        state.source_offset = record.offset
+
+    def _decide_request(self, record: Record, outputs: Outputs) -> None:
+        state = self._state
+        try:
+            request = self._codec.decode_request(record.value)
+            first = self._first_target(record, request)
+        except (Undecodable, Misplaced) as refusal:
+            self._bury(record, refusal, outputs)
+            return
+        state.source_id = request.request_id
+        if request.action == "TICK":
+            self._tidy(expiry.TICK_EFFORT, outputs)
+            return
+        result = None
+        if isinstance(first, Target) and _is_plain(request):
+            result = decide_plain(state, request, request.lines[0], first)
+        if result is None:
+            result = decide_request(state, request, first)
+        self._answer(result, outputs)
+        if state.clock_ms >= state.next_sweep_ms or state.events:
+            self._tidy(expiry.RECORD_EFFORT, outputs)
+
+    def _answer(self, result: ReservationResult, outputs: Outputs) -> None:
+        message: Message = {
+            "key": result.request_id.encode(),
+            "value": self._codec.encode_result(result),
+            "partition": self._partition,
+        }
+        outputs.messages[topics.RESULTS].append(message)
+
+    def _first_target(self, record: Record, request: ReservationRequest) -> Target | Outcome | None:
+        """What the first line resolves to, when the record is in its place.
+
+        Raises:
+            Misplaced: it has no key, another key than its first line, or lies in another partition.
+
+        """
+        key = record.key
+        if request.action in CONTROL_ACTIONS:
+            return None
+        if key is None:
+            raise Misplaced(Code.KEY_MISSING, "the record has no key")
+        first: Target | Outcome | None = None
+        if request.lines:
+            first = target_of(self._state, request, 0)
+            if isinstance(first, Target):
+                self._check_key(key, first.record_key)
+            else:
+                self._check_words(key, request.organization_id, request.lines[0])
+        self._check_partition(key)
+        return first
+
+    def _check_words(
+        self, key: bytes, organization_id: str, words: RequestLine | InventoryTransaction
+    ) -> None:
+        expected = record_key_of(
+            self._state.rules,
+            organization_id,
+            words.product_id,
+            words.dimension_data_source,
+            words.dimensions,
+        )
+        if expected is not None:
+            self._check_key(key, expected)
+
+    @staticmethod
+    def _check_key(key: bytes, expected: bytes) -> None:
+        if key != expected:
+            raise Misplaced(Code.KEY_MISMATCH, f"key {key[:200]!r}, by its body {expected[:200]!r}")
+
+    def _check_partition(self, key: bytes) -> None:
+        if key in self._own_keys:
+            return
+        partition = partition_of(key, self._partitions)
+        if partition != self._partition:
+            raise Misplaced(
+                Code.PARTITION_MISMATCH, f"the key belongs to partition {partition} (murmur2)"
+            )
+        if len(self._own_keys) >= KEYS_CHECKED_MAX:
+            self._own_keys.clear()
+        self._own_keys.add(key)
+
+    def _decide_transaction(self, record: Record, outputs: Outputs) -> None:
+        state = self._state
+        try:
+            event = self._codec.decode_transaction(record.value)
+            if record.key is None:
+                raise Misplaced(Code.KEY_MISSING, "the record has no key")  # noqa: TRY301
+            self._check_words(record.key, event.organization_id, event)
+            self._check_partition(record.key)
+        except (Undecodable, Misplaced) as refusal:
+            self._bury(record, refusal, outputs)
+            return
+        state.source_id = event.event_id
+        self._tell(decide_transaction(state, event), outputs)
+        state.events = []
+        if state.clock_ms >= state.next_sweep_ms:
+            self._tidy(expiry.RECORD_EFFORT, outputs)
+
+    def _tidy(self, effort: int, outputs: Outputs) -> None:
+        """Sweep a slice, forget old ids, tell what happened besides the answer."""
+        state = self._state
+        expiry.sweep(state, effort)
+        expiry.forget(state)
+        if state.events:
+            self._tell(state.events, outputs)
+            state.events = []
+
+    def _tell(self, events: Iterable[InventoryEvent], outputs: Outputs) -> None:
+        messages = outputs.messages[topics.EVENTS]
+        for event in events:
+            message: Message = {
+                "key": event.source_id.encode(),
+                "value": self._codec.encode_event(event),
+                "partition": self._partition,
+            }
+            messages.append(message)
+
+    def _bury(self, record: Record, refusal: Undecodable | Misplaced, outputs: Outputs) -> None:
+        letter = DeadLetter(
+            code=int(refusal.code),
+            reason=refusal.reason,
+            topic=record.topic,
+            partition=record.partition,
+            offset=record.offset,
+            timestamp_ms=record.timestamp,
+            key=record.key,
+            value=record.value,
+        )
+        message: Message = {
+            "key": record.key,
+            "value": self._codec.encode_dead_letter(letter),
+            "partition": 0,
+        }
+        outputs.messages[topics.DEAD_LETTERS].append(message)
+
+
+def _is_plain(request: ReservationRequest) -> bool:
+    """Whether the short way can decide it."""
+    return (
+        request.action == "RESERVE"
+        and request.options is None
+        and len(request.lines) == 1
+        and request.lines[0].detail is None
+    )
+
+
+class StockDomain:
+    """What the engine is given (`engine.ports.Domain`)."""
+
+    output_topics: Sequence[str] = (topics.RESULTS, topics.EVENTS, topics.DEAD_LETTERS)
+    dead_letter_topic: str = topics.DEAD_LETTERS
+    group_length: Mapping[int, int] = row.GROUP_LENGTH
+    local_kinds: frozenset[int] = row.LOCAL_KINDS
+
+    def __init__(self, codec: Codec, rules: Rules | None = None) -> None:
+        self._codec = codec
+        self._rules = rules or default_rules()
+
+    def derive(self, key: bytes, value: bytes, /) -> Iterable[tuple[bytes, bytes]]:
+        """Index rows that belong to a restored row."""
+        return row.index_rows(key, value)
+
+    def open(
+        self, partition: int, partitions: int, rows: Rows, checkpoint: bytes | None, /
+    ) -> StockDecider:
+        """Decider over restored rows."""
+        state = PartitionState(self._rules, rows, checkpoint)
+        return StockDecider(partition, partitions, state, self._codec)

@@ -1,0 +1,97 @@
+"""Why an availability is what it is: the level that bound, its terms, and when stock could free.
+
+The rule: the terms add up to the availability at that level, to the last digit.
+"""
+
+from itertools import islice
+from typing import Final
+
+from processor.inventory import rows as row
+from processor.inventory.state import PartitionState
+from processor.inventory.stock import Level, clamp
+from schemas.messages import ResultDetail, Term
+
+NEXT_FREE_LOOKED_AT_MAX: Final = 64  # Expiries looked at for the next that would help here.
+
+
+def explain(
+    state: PartitionState, level: Level, message: str = "", expires_at_ms: int | None = None
+) -> ResultDetail:
+    """Explanation of what is available at a level."""
+    depth, free = _binding(level)
+    values = state.rules.values_of(level.place.dimensions)[:depth]
+    return ResultDetail(
+        expires_at_ms=expires_at_ms,
+        level=state.rules.level_name(depth),
+        terms=_terms(state, level, values, free),
+        next_free_at_ms=_next_free(state, level, depth),
+        message=message,
+    )
+
+
+def _binding(level: Level) -> tuple[int, int]:
+    """Depth of the coarsest level that has least, and what it has."""
+    first = len(level.path) - len(level.checked)
+    free = [node.free for node in level.checked]
+    least = min(free)
+    return first + free.index(least), least
+
+
+def _terms(state: PartitionState, level: Level, values: tuple[str, ...], free: int) -> list[Term]:
+    location = level.location
+    availability = state.rules.availabilities[level.measure.availability]
+    key = (availability.number, values)
+    supply = location.explained.get(key)
+    if supply is None:
+        supply = _supply(state, level, values)
+        location.explained[key] = supply
+    terms = [Term(name, clamp(quantity)) for name, quantity in supply]
+    held = free - sum(quantity for _, quantity in supply)
+    counted = [name for name in state.rules.reservation_measures if name in availability.terms]
+    for name in counted[1:]:
+        quantity = availability.terms[name] * _held_below(state, level, name, values)
+        terms.append(Term(name, clamp(quantity)))
+        held -= quantity
+    if counted:
+        terms.append(Term(counted[0], clamp(held)))
+    return terms
+
+
+def _supply(state: PartitionState, level: Level, values: tuple[str, ...]) -> list[tuple[str, int]]:
+    """Signed sums of the stock rows below a node, in the order of the formula."""
+    availability = state.rules.availabilities[level.measure.availability]
+    sums = {name: 0 for name in availability.terms if name not in state.rules.reservation_measures}
+    for key, value in state.rows.scan(level.location.group):
+        if key[13] != row.KIND_LEAF:
+            continue
+        leaf = row.decode_leaf(value)
+        if state.rules.values_of(leaf.dimensions)[: len(values)] != values:
+            continue
+        for name, quantity in leaf.quantities.items():
+            if name in sums:
+                sums[name] += availability.terms[name] * quantity
+    return [(name, quantity) for name, quantity in sums.items() if quantity]
+
+
+def _held_below(state: PartitionState, level: Level, measure: str, values: tuple[str, ...]) -> int:
+    return sum(
+        other.reserved
+        for other in level.location.levels.values()
+        if other.place.measure == measure
+        and state.rules.values_of(other.place.dimensions)[: len(values)] == values
+    )
+
+
+def _next_free(state: PartitionState, level: Level, depth: int) -> int | None:
+    """The next expiry of a hold at or below the level that bound."""
+    location = level.location
+    if location.next_due_ms == row.NEVER_MS:
+        return None
+    node = level.path[depth]
+    group = b"Y" + location.hash
+    after = group + state.clock_ms.to_bytes(8, "big") + b"\xff" * 20
+    for key, _ in islice(state.rows.scan(group, after), NEXT_FREE_LOOKED_AT_MAX):
+        other = location.levels.get(key[21:33])
+        if other is not None and any(node in path for path, _ in other.effects):
+            return int.from_bytes(key[13:21], "big")
+    return None

@@ -1,0 +1,537 @@
+"""Offsets: when the ERP has taken over a demand, the soft hold that stood for it goes.
+
+One ledger per ERP inventory transaction, not per order line: the ERP splits a line into
+transactions as parts of it reach a status. The rule: every unit of a transaction is offset at most
+once, at the first status at or above the trigger, and what a status takes over is what the
+transaction's quantity exceeds that which it took over before. So a status that repeats, skips a
+step or comes late takes nothing twice.
+
+Going back: a transaction that falls below the trigger brings its holds back (policy), for the
+demand is still there; one that is cancelled, deleted or reduced gives its part back, for the demand
+is gone.
+"""
+
+from hashlib import blake2b
+from typing import Final, NamedTuple
+
+import msgspec
+
+from processor.inventory import holds
+from processor.inventory import rows as row
+from processor.inventory.holds import FoundHold, Taken
+from processor.inventory.identity import hold_text, parse_hold, parse_reservation, reservation_text
+from processor.inventory.state import PartitionState
+from processor.inventory.stock import Level, ProductLocation, clamp
+from schemas.codes import Code
+from schemas.messages import InventoryEvent, TransactionStatus
+
+LADDER: Final = (
+    "QUOTATION_ISSUE",
+    "ON_ORDER",
+    "RESERVED_ORDERED",
+    "RESERVED_PHYSICAL",
+    "PICKED",
+    "DEDUCTED",
+    "SOLD",
+)
+RANK: Final = {status: rank for rank, status in enumerate(LADDER)}
+ENDED: Final = frozenset({"CANCELLED", "DELETED"})
+OFFSETS_KEPT_MAX: Final = 256  # Holds of one transaction that can be brought back one by one.
+
+
+class Told(NamedTuple):
+    """A transaction's status, as it was told or is tried again."""
+
+    event_id: str
+    organization_id: str
+    product_id: str
+    status: TransactionStatus
+
+
+class FollowUp(NamedTuple):
+    """What an offset did, to be told once the whole event is applied."""
+
+    event_type: str
+    code: Code
+    told: Told
+    level: Level | None
+    hold_id: str
+    quantity: int
+    invalid_quantity: int
+    message: str
+    channel: str = ""
+
+
+class _Taken(NamedTuple):
+    """What was found to offset."""
+
+    parts: list[tuple[Level, Taken]]
+    code: Code
+    level: Level | None
+    message: str
+
+    @property
+    def quantity(self) -> int:
+        return sum(part.quantity for _, part in self.parts)
+
+
+def ledger_of(state: PartitionState, organization_id: str, transaction_id: str) -> row.Ledger:
+    """The ledger of a transaction; a new one if it was never seen."""
+    stored = state.rows.get(row.ledger_key(organization_id, transaction_id))
+    if stored is not None:
+        return row.decode_ledger(stored)
+    return row.Ledger(
+        row.FORMAT, organization_id, transaction_id, _NEVER_SEEN, "", 0, 0, "", {}, [], 0, ""
+    )
+
+
+_NEVER_SEEN: Final = -(2**63)
+
+
+def reach(
+    state: PartitionState,
+    told: Told,
+    location: ProductLocation,
+    dimensions: dict[str, str],
+    ledger: row.Ledger,
+    follow_ups: list[FollowUp],
+) -> Code:
+    """A transaction reached a status.
+
+    Offset, bring back or give back what is due. Writes its ledger.
+    """
+    status = told.status
+    code = Code.APPLIED
+    if state.rules.offsets.enabled:
+        if status.status in ENDED:
+            code = _end(state, told, location, dimensions, ledger, follow_ups)
+        elif status.status in RANK:
+            code = _move(state, told, location, dimensions, ledger, follow_ups)
+    ledger.sequence = status.sequence
+    ledger.status = status.status
+    ledger.quantity = status.quantity if status.status not in ENDED else 0
+    ledger.product_id = told.product_id
+    ledger.dimensions = dimensions
+    ledger.updated_at_ms = state.clock_ms
+    ledger.event_id = told.event_id
+    key = row.ledger_key(told.organization_id, status.transaction_id)
+    state.put(key, row.encode_row(ledger))
+    return code
+
+
+def is_due(state: PartitionState, status: str) -> bool:
+    """Whether a transaction at this status has taken over its demand."""
+    trigger = RANK["ON_ORDER"] if state.rules.offsets.on_order else RANK["RESERVED_ORDERED"]
+    return RANK.get(status, -1) >= trigger
+
+
+def _move(
+    state: PartitionState,
+    told: Told,
+    location: ProductLocation,
+    dimensions: dict[str, str],
+    ledger: row.Ledger,
+    follow_ups: list[FollowUp],
+) -> Code:
+    """Up, down or along the ladder."""
+    status = told.status
+    if ledger.offset_quantity and _elsewhere(state, told, dimensions, ledger):
+        _bring_back(state, told, ledger, ledger.offset_quantity, follow_ups)
+    wanted = status.quantity if is_due(state, status.status) else 0
+    due = wanted - ledger.offset_quantity
+    if due > 0:
+        return _offset(state, told, location, dimensions, ledger, due, follow_ups)
+    if due < 0:
+        if wanted:
+            # Reduced: the ERP's own measures give the stock back, there is no demand to hold for.
+            _forget(ledger, -due)
+        elif state.rules.offsets.reinstate:
+            return _bring_back(state, told, ledger, -due, follow_ups)
+        return Code.APPLIED
+    reduced = ledger.quantity - status.quantity
+    if reduced > 0 and not wanted:
+        return _give_back(state, told, location, dimensions, reduced, follow_ups)
+    return Code.APPLIED
+
+
+def _end(
+    state: PartitionState,
+    told: Told,
+    location: ProductLocation,
+    dimensions: dict[str, str],
+    ledger: row.Ledger,
+    follow_ups: list[FollowUp],
+) -> Code:
+    """Cancelled or deleted: the part not yet offset gives its hold back; the ERP gives the rest."""
+    quantity = max(told.status.quantity, ledger.quantity)
+    left = quantity - ledger.offset_quantity
+    _forget(ledger, ledger.offset_quantity)
+    drop_failure(state, told)
+    if left <= 0:
+        return Code.APPLIED
+    return _give_back(state, told, location, dimensions, left, follow_ups)
+
+
+def _elsewhere(
+    state: PartitionState, told: Told, dimensions: dict[str, str], ledger: row.Ledger
+) -> bool:
+    """Whether the transaction was offset under another product or other dimension values."""
+    names = state.rules.reservable - state.rules.offsets.mask
+    return ledger.product_id != told.product_id or any(
+        ledger.dimensions.get(name) != dimensions.get(name) for name in names
+    )
+
+
+# Taking over.
+
+
+def _offset(
+    state: PartitionState,
+    told: Told,
+    location: ProductLocation,
+    dimensions: dict[str, str],
+    ledger: row.Ledger,
+    due: int,
+    follow_ups: list[FollowUp],
+) -> Code:
+    """Take what is due from the holds that the status names; what is missing is a failure."""
+    status = told.status
+    if not (status.hold_id or status.reservation_id or status.auto_offset):
+        return Code.APPLIED
+    found = _take(state, told, location, dimensions, due)
+    quantity = found.quantity
+    ledger.offset_quantity += quantity
+    _keep(ledger, found.parts)
+    code = found.code
+    if quantity == due:
+        code = Code.OFFSET_APPLIED
+        drop_failure(state, told)
+    elif quantity:
+        code = Code.OFFSET_PARTIAL
+    if quantity < due:
+        _note_failure(state, told, dimensions, code, due - quantity)
+    kind = "OFFSET_APPLIED" if quantity == due else "OFFSET_FAILED"
+    follow_ups.append(_follow_up(kind, code, told, found, due - quantity))
+    return code
+
+
+def _follow_up(kind: str, code: Code, told: Told, found: _Taken, invalid: int) -> FollowUp:
+    hold_id = channel = ""
+    if len(found.parts) == 1:
+        level, part = found.parts[0]
+        hold_id = hold_text(level.reservation_id, part.found.number)
+        channel = part.found.hold.channel
+    return FollowUp(
+        kind, code, told, found.level, hold_id, found.quantity, invalid, found.message, channel
+    )
+
+
+def _take(
+    state: PartitionState,
+    told: Told,
+    location: ProductLocation,
+    dimensions: dict[str, str],
+    quantity: int,
+) -> _Taken:
+    """Find and take: by hold id, by reservation id and dimensions, or by dimensions alone."""
+    status = told.status
+    if status.hold_id:
+        return _take_hold(state, status, location, dimensions, quantity)
+    levels = _levels(state, location, dimensions)
+    if status.reservation_id:
+        named = [level for level in levels if level.reservation_id == status.reservation_id]
+        if not named:
+            return _wrong(location, parse_reservation(status.reservation_id))
+        levels = named
+    parts: list[tuple[Level, Taken]] = []
+    left = quantity
+    for level in levels:
+        for part in holds.take(state, level, left, status.order_id):
+            parts.append((level, part))
+            left -= part.quantity
+        if left and status.order_id:
+            left -= _take_expired(state, level, status.order_id, left, parts)
+        if not left:
+            break
+    message = "" if parts else "nothing is reserved there"
+    code = Code.OFFSET_NOTHING_RESERVED
+    return _Taken(parts, code, parts[0][0] if parts else next(iter(levels), None), message)
+
+
+def _take_hold(
+    state: PartitionState,
+    status: TransactionStatus,
+    location: ProductLocation,
+    dimensions: dict[str, str],
+    quantity: int,
+) -> _Taken:
+    """Take from the one hold that is named."""
+    parsed = parse_hold(status.hold_id)
+    if parsed is None:
+        return _wrong(location, None)
+    level = next(
+        (one for one in _levels(state, location, dimensions) if one.reservation == parsed[0]), None
+    )
+    if level is None:
+        return _wrong(location, parsed[0])
+    found = holds.find_hold(state, level, parsed[1])
+    nothing = _Taken([], Code.OFFSET_NOTHING_RESERVED, level, "nothing is left of the hold")
+    if found is None:
+        return nothing
+    part = _take_found(state, level, found, quantity)
+    return nothing if part is None else _Taken([(level, part)], Code.OFFSET_PARTIAL, level, "")
+
+
+def _take_found(
+    state: PartitionState, level: Level, found: FoundHold, quantity: int
+) -> Taken | None:
+    """Take from a hold; an expired one within its grace counts if its stock is still there."""
+    if not found.is_live(state.clock_ms):
+        if holds.revive(state, level, found, check=True) is not None:
+            return None
+        hold = row.with_changes(found.hold, state=row.LIVE, expires_at_ms=0)
+        state.put_hold(level, found.key, hold, found.value)
+        again = holds.find_hold(state, level, found.number)
+        assert again is not None
+        found = again
+    part = min(found.hold.quantity, quantity)
+    holds.reduce_hold(state, level, found, part)
+    return Taken(found, part)
+
+
+def _take_expired(
+    state: PartitionState,
+    level: Level,
+    order_id: str,
+    quantity: int,
+    parts: list[tuple[Level, Taken]],
+) -> int:
+    """Take from the order's own holds that expired within the grace."""
+    taken = 0
+    for found in holds.holds_of_order(state, level, order_id):
+        if found.is_live(state.clock_ms) or taken == quantity:
+            continue
+        part = _take_found(state, level, found, quantity - taken)
+        if part is not None:
+            parts.append((level, part))
+            taken += part.quantity
+    return taken
+
+
+def _levels(
+    state: PartitionState, location: ProductLocation, dimensions: dict[str, str]
+) -> list[Level]:
+    """Levels that the dimensions match: exactly first, then with masked dimensions left open."""
+    rules = state.rules
+    own = {name: value for name, value in dimensions.items() if name in rules.reservable}
+    measure_levels = [location.level(own, measure) for measure in rules.reservation_measures]
+    if not rules.offsets.mask:
+        return measure_levels
+    names = rules.reservable - rules.offsets.mask
+    masked = [
+        level
+        for level in location.levels.values()
+        if level not in measure_levels
+        and level.reserved
+        and all(level.place.dimensions.get(name) == own.get(name) for name in names)
+    ]
+    masked.sort(key=lambda level: (-len(level.place.dimensions), level.reservation))
+    return measure_levels + masked
+
+
+def _wrong(location: ProductLocation, reservation: bytes | None) -> _Taken:
+    level = location.levels.get(reservation) if reservation else None
+    if level is not None:
+        message = "the id belongs to other dimension values"
+        return _Taken([], Code.OFFSET_WRONG_DIMENSIONS, level, message)
+    message = "no such reservation of that product there"
+    return _Taken([], Code.OFFSET_WRONG_RESERVATION, None, message)
+
+
+# Giving back and bringing back.
+
+
+def _give_back(
+    state: PartitionState,
+    told: Told,
+    location: ProductLocation,
+    dimensions: dict[str, str],
+    quantity: int,
+    follow_ups: list[FollowUp],
+) -> Code:
+    """A demand went away before the ERP took it over: its hold goes with it."""
+    status = told.status
+    if not (status.hold_id or status.reservation_id or status.auto_offset):
+        return Code.APPLIED
+    found = _take(state, told, location, dimensions, quantity)
+    if not found.parts and found.code == Code.OFFSET_NOTHING_RESERVED:
+        return Code.APPLIED  # Its channel has released it already.
+    if not found.parts:
+        follow_ups.append(_follow_up("OFFSET_FAILED", found.code, told, found, quantity))
+        return found.code
+    gone = found._replace(message=f"{status.status.lower()}: the demand is gone")
+    code = Code.OFFSET_APPLIED
+    follow_ups.append(_follow_up("OFFSET_APPLIED", code, told, gone, quantity - found.quantity))
+    return code
+
+
+def _keep(ledger: row.Ledger, parts: list[tuple[Level, Taken]]) -> None:
+    """Remember what was taken, so that it can be brought back."""
+    for _, part in parts:
+        if len(ledger.offsets) < OFFSETS_KEPT_MAX:
+            hold = msgspec.Raw(msgspec.msgpack.encode(part.found.hold))
+            ledger.offsets.append(row.Offset(part.found.key, part.quantity, hold))
+        else:
+            last = ledger.offsets[-1]
+            quantity = last.quantity + part.quantity
+            ledger.offsets[-1] = row.Offset(last.hold_key, quantity, last.hold)
+
+
+def _forget(ledger: row.Ledger, quantity: int) -> list[row.Offset]:
+    """Take what was offset last out of the ledger; returns it."""
+    gone: list[row.Offset] = []
+    left = quantity
+    while left and ledger.offsets:
+        last = ledger.offsets.pop()
+        part = min(last.quantity, left)
+        if part < last.quantity:
+            rest = last.quantity - part
+            ledger.offsets.append(row.Offset(last.hold_key, rest, last.hold))
+        gone.append(row.Offset(last.hold_key, part, last.hold))
+        left -= part
+    ledger.offset_quantity -= quantity
+    assert ledger.offset_quantity >= 0
+    return gone
+
+
+def _bring_back(
+    state: PartitionState,
+    told: Told,
+    ledger: row.Ledger,
+    quantity: int,
+    follow_ups: list[FollowUp],
+) -> Code:
+    """The demand is a soft one again.
+
+    Its holds count again, even if the stock is gone meanwhile.
+    """
+    for gone in _forget(ledger, quantity):
+        hold = row.decode_hold_body(gone.hold)
+        place = row.decode_place(hold)
+        values = state.rules.partition_values(place.dimensions)
+        if values is None:
+            continue
+        location = state.location(place.organization_id, place.product_id, values)
+        level = location.level(place.dimensions, place.measure)
+        _reinstate(state, level, gone, hold)
+        hold_id = hold_text(reservation_text(gone.hold_key[1:13]), _number(gone.hold_key))
+        follow_ups.append(
+            FollowUp(
+                "OFFSET_REVERTED",
+                Code.OFFSET_REVERTED,
+                told,
+                level,
+                hold_id,
+                gone.quantity,
+                0,
+                "the hold counts again",
+                hold.channel,
+            )
+        )
+    return Code.OFFSET_REVERTED
+
+
+def _number(hold_key: bytes) -> int:
+    return int.from_bytes(hold_key[13:], "big")
+
+
+def _reinstate(state: PartitionState, level: Level, gone: row.Offset, hold: row.Hold) -> None:
+    found = holds.find_hold(state, level, _number(gone.hold_key))
+    state.charge(level, gone.quantity)
+    if found is not None and found.is_live(state.clock_ms):
+        more = row.with_changes(found.hold, quantity=found.hold.quantity + gone.quantity)
+        state.put_hold(level, found.key, more, found.value)
+        return
+    if found is not None:  # The rest of it has expired: that part stays gone.
+        if found.hold.state == row.LIVE:
+            state.charge_unswept(level, -found.hold.quantity)
+        state.delete_hold(found.key, found.value)
+    # An order that the ERP knows is firm: a hold whose expiry has passed comes back without one.
+    expires_at_ms = hold.expires_at_ms if hold.expires_at_ms > state.clock_ms else 0
+    back = row.with_changes(
+        hold, state=row.LIVE, quantity=gone.quantity, expires_at_ms=expires_at_ms
+    )
+    state.put_hold(level, gone.hold_key, back, None)
+
+
+# The list of failures.
+
+
+def failure_id_of(organization_id: str, transaction_id: str) -> str:
+    """Id of a transaction's entry in the list of failures: one entry a transaction."""
+    words = f"{organization_id}\x1e{transaction_id}".encode()
+    return reservation_text(blake2b(words, digest_size=12).digest())
+
+
+def drop_failure(state: PartitionState, told: Told) -> None:
+    """The transaction has nothing left that failed."""
+    key = row.failure_key(failure_id_of(told.organization_id, told.status.transaction_id))
+    if state.rows.get(key) is not None:
+        state.delete(key)
+
+
+def _note_failure(
+    state: PartitionState, told: Told, dimensions: dict[str, str], code: Code, quantity: int
+) -> None:
+    status = told.status
+    failure_id = failure_id_of(told.organization_id, status.transaction_id)
+    key = row.failure_key(failure_id)
+    before = state.rows.get(key)
+    tries = 1 if before is None else row.decode_failure(before).tries + 1
+    failure = row.Failure(
+        row.FORMAT,
+        failure_id,
+        int(code),
+        told.organization_id,
+        status.transaction_id,
+        told.product_id,
+        dimensions,
+        status.status,
+        quantity,
+        status.reservation_id,
+        status.hold_id,
+        status.order_id,
+        status.order_line_id,
+        status.auto_offset,
+        told.event_id,
+        state.clock_ms,
+        tries,
+    )
+    state.put(key, row.encode_row(failure))
+
+
+def as_event(state: PartitionState, follow_up: FollowUp) -> InventoryEvent:
+    """What an offset did, for the event topic."""
+    level = follow_up.level
+    status = follow_up.told.status
+    return InventoryEvent(
+        event_type=follow_up.event_type,
+        code=int(follow_up.code),
+        sequence=state.sequence,
+        at_ms=state.clock_ms,
+        source_topic=state.source_topic,
+        source_offset=state.source_offset,
+        source_id=state.source_id,
+        organization_id=follow_up.told.organization_id,
+        product_id=follow_up.told.product_id,
+        dimensions=level.place.dimensions if level else {},
+        transaction_id=status.transaction_id,
+        reservation_id=level.reservation_id if level else status.reservation_id,
+        hold_id=follow_up.hold_id or status.hold_id,
+        order_id=status.order_id,
+        channel=follow_up.channel,
+        quantity=follow_up.quantity,
+        invalid_quantity=follow_up.invalid_quantity,
+        available=clamp(level.available()) if level else 0,
+        message=follow_up.message,
+    )

@@ -1,0 +1,387 @@
+"""One request, one answer: remembered ids, the request as a whole, then its lines.
+
+The rule: the first answer to an id is the answer, for as long as ids are remembered, whether yes or
+no; the same id with other content is refused. Checks are made in the order of the numbers in
+`schemas.codes`. An atomic request that fails at one line leaves nothing behind; all its lines are
+looked at, so that every failing one is listed.
+"""
+
+from collections.abc import Sequence
+from hashlib import blake2b
+from typing import Final
+
+import msgspec
+
+from processor.inventory import holds
+from processor.inventory import rows as row
+from processor.inventory.holds import Outcome
+from processor.inventory.identity import HOLD_LINES_MAX, hold_text, reservation_text
+from processor.inventory.lines import (
+    Target,
+    detail_content,
+    id_is_valid,
+    line_content,
+    record_key_of,
+    remember,
+    resolve,
+    text_is_valid,
+)
+from processor.inventory.state import PartitionState
+from processor.inventory.stock import Level, clamp
+from schemas import limits
+from schemas.codes import GRANTED, Code
+from schemas.messages import (
+    LineDetail,
+    RequestLine,
+    ReservationRequest,
+    ReservationResult,
+    ResultDetail,
+    ResultLine,
+    Term,
+)
+
+_ACCEPTED: Final = int(Code.ACCEPTED)
+_encode: Final = msgspec.msgpack.Encoder().encode
+_NO_HOLD: Final = -1
+
+LINE_ACTIONS: Final = frozenset(
+    {"RESERVE", "UNRESERVE", "RELEASE", "EXTEND", "CONFIRM", "AMEND", "TRANSFER"}
+)
+
+
+def target_of(state: PartitionState, request: ReservationRequest, index: int) -> Target | Outcome:
+    """What a line resolves to, from memory if it can be, or the refusal."""
+    line = request.lines[index]
+    key = (
+        request.organization_id,
+        line.product_id,
+        tuple(line.dimensions.items()),
+        line.measure,
+        line.dimension_data_source,
+    )
+    target: Target | None = state.targets.get(key)
+    if target is not None:
+        return target
+    level = resolve(state, request.organization_id, line, line.dimensions)
+    if not isinstance(level, Level):
+        return holds.refused(level.code, level.message)
+    return remember(state, key, level, request, index)
+
+
+# The common request: one line, RESERVE, nothing special. Same answers as the long way, in a
+# straight line.
+
+
+def decide_plain(
+    state: PartitionState, request: ReservationRequest, line: RequestLine, target: Target
+) -> ReservationResult | None:
+    """Decide a request to reserve one line without rare fields.
+
+    None where the long way is needed.
+    """
+    request_id = request.request_id
+    quantity = line.quantity
+    check = line.check_availability
+    if (
+        not 0 < len(request_id) <= limits.REQUEST_ID_LENGTH_MAX
+        or not request_id.isprintable()
+        or not 0 < quantity <= limits.QUANTITY_MAX
+        or request.channel not in state.plain_channels
+    ):
+        return None
+    answer_key = b"R" + request_id.encode()
+    rows = state.rows
+    if rows.get(answer_key) is not None:
+        return None
+    level = target.level
+    location = level.location
+    state.touch(location)
+    free = min([node.free for node in level.checked])
+    if not level.simple or (check and quantity > free):
+        return None
+    level.reserved += quantity
+    for node in level.path:
+        node.free -= quantity
+    state.mark(level)
+    number = state.sequence * HOLD_LINES_MAX
+    key = row.hold_key(level.reservation, number)
+    rows.put(
+        key,
+        row.plain_hold(
+            level.place_row, location.hash, quantity, state.clock_ms, request.channel, check
+        ),
+    )
+    available = clamp(min([node.free for node in level.checked]))
+    digest = _plain_digest(request, line, target)
+    answer = (1, _ACCEPTED, ((_ACCEPTED, level.reservation, number, quantity, available),))
+    rows.put(answer_key, row.encode_answer(state.clock_ms, digest, answer))
+    state.forget_later(answer_key)
+    reservation_id = level.reservation_id
+    answered = ResultLine(
+        _ACCEPTED, reservation_id, f"{reservation_id}-{number}", quantity, available
+    )
+    return ReservationResult(
+        request_id,
+        _ACCEPTED,
+        state.sequence,
+        state.clock_ms,
+        state.source_offset,
+        False,
+        [answered],
+    )
+
+
+def _plain_digest(request: ReservationRequest, line: RequestLine, target: Target) -> bytes:
+    words = f"{request.action}|{request.channel}|{line.quantity}|{line.check_availability}"
+    return blake2b(target.content + words.encode(), digest_size=8).digest()
+
+
+# The long way.
+
+
+def decide_request(
+    state: PartitionState, request: ReservationRequest, first: Target | Outcome | None
+) -> ReservationResult:
+    """Decide a request. `first` is what its first line resolves to, None without lines."""
+    if not id_is_valid(request.request_id, limits.REQUEST_ID_LENGTH_MAX):
+        return _result(state, request, Code.REQUEST_ID_INVALID, [])
+    digest = _digest(request, first)
+    key = b"R" + request.request_id.encode()
+    stored = state.rows.get(key)
+    if stored is not None:
+        decided_at_ms, answered = row.answer_head(stored)
+        if decided_at_ms + limits.DEDUPE_WINDOW_MS > state.clock_ms:
+            if answered != digest:
+                return _result(state, request, Code.REQUEST_ID_REUSED, [])
+            return _replay(state, request, decided_at_ms, row.decode_answer(stored))
+    code, outcomes = _decide_new(state, request, first)
+    if request.options is None or not request.options.dry_run:
+        answer = row.Answer(row.FORMAT, code, [_remembered(outcome) for outcome in outcomes])
+        state.rows.put(key, row.encode_answer(state.clock_ms, digest, answer))
+        state.forget_later(key)
+    return _result(state, request, code, [_line(outcome) for outcome in outcomes])
+
+
+def _digest(request: ReservationRequest, first: Target | Outcome | None) -> bytes:
+    """Digest of everything that is asked but the id; the order of dimensions does not matter."""
+    lines = request.lines
+    if len(lines) == 1 and request.options is None and lines[0].detail is None:
+        content = first.content if isinstance(first, Target) else line_content(request, lines[0])
+        words = f"{request.action}|{request.channel}|{lines[0].quantity}|"
+        words += str(lines[0].check_availability)
+        return blake2b(content + words.encode(), digest_size=8).digest()
+    digest = blake2b(digest_size=8)
+    digest.update(_encode((request.action, request.channel, request.organization_id)))
+    digest.update(_encode(request.options))
+    for line in lines[: limits.LINES_MAX + 1]:
+        digest.update(line_content(request, line))
+        # As text: a quantity out of range need not fit an integer of msgpack.
+        digest.update(f"{line.quantity}|{line.check_availability}|".encode())
+        if line.detail is not None:
+            digest.update(detail_content(line.detail))
+    return digest.digest()
+
+
+def _decide_new(
+    state: PartitionState, request: ReservationRequest, first: Target | Outcome | None
+) -> tuple[Code, list[Outcome]]:
+    refusal = _refuse_request(state, request)
+    if refusal is not None:
+        return refusal, []
+    dry_run = request.options is not None and request.options.dry_run
+    if len(request.lines) == 1 and not dry_run:
+        outcome = _decide_line(state, request, 0, first)
+        return Code(outcome[0]), [outcome]
+    return _decide_basket(state, request, first, dry_run=dry_run)
+
+
+def _refuse_request(state: PartitionState, request: ReservationRequest) -> Code | None:
+    """The first reason to refuse the request as a whole, None if there is none."""
+    if request.action not in LINE_ACTIONS:
+        return Code.ACTION_UNKNOWN if request.lines else Code.NO_LINES
+    if not request.lines:
+        return Code.NO_LINES
+    if len(request.lines) > limits.LINES_MAX:
+        return Code.TOO_MANY_LINES
+    if not id_is_valid(request.organization_id, limits.ORGANIZATION_LENGTH_MAX):
+        return Code.ORGANIZATION_INVALID
+    if len(request.lines) > 1 and _spans_partitions(state, request):
+        return Code.SPANS_PARTITIONS
+    if not state.rules.reservation_enabled and request.action == "RESERVE":
+        return Code.RESERVATION_DISABLED
+    if not _texts_are_valid(request):
+        return Code.TEXT_INVALID
+    state.note_channel(request.channel)
+    return None
+
+
+def _spans_partitions(state: PartitionState, request: ReservationRequest) -> bool:
+    keys = {
+        record_key_of(
+            state.rules,
+            request.organization_id,
+            line.product_id,
+            line.dimension_data_source,
+            line.dimensions,
+        )
+        for line in request.lines
+    }
+    return len(keys - {None}) > 1
+
+
+def _texts_are_valid(request: ReservationRequest) -> bool:
+    if not text_is_valid(request.channel, limits.CHANNEL_LENGTH_MAX):
+        return False
+    if request.options and not text_is_valid(request.options.actor, limits.TEXT_LENGTH_MAX):
+        return False
+    return all(_detail_is_valid(line.detail) for line in request.lines if line.detail)
+
+
+def _detail_is_valid(detail: LineDetail) -> bool:
+    ids = (detail.order_id, detail.order_line_id, detail.hold_id, detail.reservation_id)
+    return all(text_is_valid(text, limits.TEXT_LENGTH_MAX) for text in ids) and text_is_valid(
+        detail.external_reference, limits.REFERENCE_LENGTH_MAX
+    )
+
+
+def _decide_basket(
+    state: PartitionState,
+    request: ReservationRequest,
+    first: Target | Outcome | None,
+    *,
+    dry_run: bool,
+) -> tuple[Code, list[Outcome]]:
+    """Decide every line after the ones before it; take all back if it must not stay."""
+    atomic = request.options is None or request.options.atomic
+    mark = state.begin()
+    events_before = len(state.events)
+    outcomes: list[Outcome] = []
+    for index in range(len(request.lines)):
+        outcomes.append(_decide_line(state, request, index, first if index == 0 else None))
+    code = basket_code([outcome[0] for outcome in outcomes], atomic=atomic)
+    if code not in GRANTED or dry_run:
+        state.undo(mark)
+        del state.events[events_before:]
+    state.end()
+    if code not in GRANTED and atomic and len(outcomes) > 1:
+        outcomes = [_taken_back(outcome) for outcome in outcomes]
+    return code, outcomes
+
+
+def basket_code(codes: Sequence[int], *, atomic: bool) -> Code:
+    """Code of a request by those of its lines: atomic, the first that failed; else what was got."""
+    failed = [code for code in codes if code not in GRANTED]
+    if failed and (atomic or len(failed) == len(codes)):
+        return Code(failed[0])
+    if failed or Code.PARTIAL in codes:
+        return Code.PARTIAL
+    return Code.ACCEPTED
+
+
+def _taken_back(outcome: Outcome) -> Outcome:
+    """A line of a basket that was refused: what it says of availability is how it is now."""
+    code, level, _, _, _, detail = outcome
+    available = clamp(level.available()) if level is not None else 0
+    if code in GRANTED:
+        return (Code.BASKET_REFUSED, level, _NO_HOLD, 0, available, None)
+    return (code, level, _NO_HOLD, 0, available, detail)
+
+
+def _decide_line(
+    state: PartitionState, request: ReservationRequest, index: int, first: Target | Outcome | None
+) -> Outcome:
+    target = target_of(state, request, index) if first is None else first
+    if not isinstance(target, Target):
+        return target
+    level = target.level
+    state.touch(level.location)
+    line = request.lines[index]
+    number = state.sequence * HOLD_LINES_MAX + index
+    action = request.action
+    if action == "RESERVE":
+        return holds.reserve(state, request, line, level, number)
+    if action == "UNRESERVE":
+        return holds.unreserve(state, line, level)
+    if action == "RELEASE":
+        return holds.release(state, line, level)
+    if action == "AMEND":
+        return holds.amend(state, request, line, level)
+    if action == "TRANSFER":
+        return holds.transfer(state, request, line, level, number)
+    return holds.prolong(state, request, line, level)
+
+
+# Answers.
+
+
+def _result(
+    state: PartitionState, request: ReservationRequest, code: Code, lines: list[ResultLine]
+) -> ReservationResult:
+    return ReservationResult(
+        request.request_id,
+        int(code),
+        state.sequence,
+        state.clock_ms,
+        state.source_offset,
+        False,
+        lines,
+    )
+
+
+def _line(outcome: Outcome) -> ResultLine:
+    code, level, number, quantity, available, detail = outcome
+    reservation_id = "" if level is None else level.reservation_id
+    hold_id = "" if number < 0 else hold_text(reservation_id, number)
+    return ResultLine(int(code), reservation_id, hold_id, quantity, available, detail)
+
+
+def _remembered(outcome: Outcome) -> row.AnswerLine:
+    code, level, number, quantity, available, detail = outcome
+    reservation = b"" if level is None else level.reservation
+    kept = None if detail is None else _kept_detail(detail)
+    return row.AnswerLine(int(code), reservation, number, quantity, available, kept)
+
+
+def _kept_detail(detail: ResultDetail) -> row.AnswerDetail:
+    terms = [(term.measure, term.quantity) for term in detail.terms]
+    return row.AnswerDetail(
+        detail.invalid_quantity,
+        detail.expires_at_ms,
+        detail.level,
+        terms,
+        detail.next_free_at_ms,
+        detail.message,
+    )
+
+
+def _replay(
+    state: PartitionState, request: ReservationRequest, decided_at_ms: int, answer: row.Answer
+) -> ReservationResult:
+    """The answer that was given first, with this record's own position."""
+    lines = [_replayed_line(line) for line in answer.lines]
+    return ReservationResult(
+        request.request_id,
+        answer.code,
+        state.sequence,
+        decided_at_ms,
+        state.source_offset,
+        True,
+        lines,
+    )
+
+
+def _replayed_line(line: row.AnswerLine) -> ResultLine:
+    reservation_id = reservation_text(line.reservation) if line.reservation else ""
+    hold_id = "" if line.number < 0 else hold_text(reservation_id, line.number)
+    detail = None
+    if line.detail is not None:
+        kept = line.detail
+        detail = ResultDetail(
+            invalid_quantity=kept.invalid_quantity,
+            expires_at_ms=kept.expires_at_ms,
+            level=kept.level,
+            terms=[Term(name, quantity) for name, quantity in kept.terms],
+            next_free_at_ms=kept.next_free_at_ms,
+            message=kept.message,
+        )
+    return ResultLine(line.code, reservation_id, hold_id, line.quantity, line.available, detail)

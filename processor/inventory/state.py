@@ -1,0 +1,333 @@
+"""The state of one partition while it is decided for: rows, clock, sequence, and what is cached of the rows.
+
+The rule: every change of a row or a sum goes through here, so that a basket that fails, or a dry
+run, can be taken back to the last number (`begin`, `undo`). Totals of levels are written once per
+batch, in `flush`, however often they changed: the holds themselves are written at once.
+
+If the process dies at any point, all of this is lost together, and made again from the committed
+rows.
+"""
+
+from typing import Any, Final
+
+import msgspec
+
+from processor.inventory import rows as row
+from processor.inventory.rules import Rules
+from processor.inventory.stock import NEVER_MS, Level, ProductLocation, load
+from schemas import limits
+from schemas.messages import InventoryEvent
+
+CHANNELS_REMEMBERED_MAX: Final = 1_000
+TRIM_STEPS_MAX: Final = 20_000  # Product-locations looked at in one trim.
+FORGET_BYTES_MAX: Final = limits.ROW_BYTES_MAX // 2
+
+_encode: Final = msgspec.msgpack.Encoder().encode
+
+
+_ROW: Final = 0
+_CHARGED: Final = 1
+_UNSWEPT: Final = 2
+
+
+class Checkpoint(msgspec.Struct, frozen=True, array_like=True):
+    """What is kept in the watermark row."""
+
+    format: int
+    clock_ms: int
+    sequence: int
+    counters: dict[str, int]
+
+
+class PartitionState:
+    """Everything that decisions of one partition read and write.
+
+    Attributes:
+        clock_ms: highest broker append time seen.
+        sequence: number of the record being decided.
+        events: what happened besides the answer; the caller empties it.
+        source_topic, source_offset, source_id: the record being decided, for events.
+        next_sweep_ms: nothing has to be swept before this.
+
+    """
+
+    __slots__ = (
+        "_dirty",
+        "_forget",
+        "_forget_bytes",
+        "_journal",
+        "_period",
+        "clock_ms",
+        "crowded",
+        "events",
+        "locations",
+        "locations_max",
+        "next_forget_ms",
+        "next_sweep_ms",
+        "plain_channels",
+        "rows",
+        "rules",
+        "sequence",
+        "source_id",
+        "source_offset",
+        "source_topic",
+        "swept",
+        "targets",
+    )
+
+    def __init__(
+        self,
+        rules: Rules,
+        rows: row.RowAccess,
+        checkpoint: bytes | None,
+        locations_max: int = limits.PRODUCT_LOCATIONS_CACHED_MAX,
+    ) -> None:
+        self.rules = rules
+        self.rows = rows
+        self.clock_ms = 0
+        self.sequence = 0
+        if checkpoint:
+            stored = msgspec.msgpack.decode(checkpoint, type=Checkpoint)
+            self.clock_ms = stored.clock_ms
+            self.sequence = stored.sequence
+        self.locations: dict[tuple[str, str, tuple[str, ...]], ProductLocation] = {}
+        self.locations_max = locations_max
+        self.targets: dict[object, Any] = {}
+        self.crowded: list[ProductLocation] = []
+        self.events: list[InventoryEvent] = []
+        self.source_topic = ""
+        self.source_offset = 0
+        self.source_id = ""
+        self.next_sweep_ms = 0
+        self.next_forget_ms = 0
+        self.plain_channels: set[str] = set()
+        self.swept = b""
+        self._dirty: list[Level] = []
+        self._forget: list[bytes] = []
+        self._forget_bytes = 0
+        self._journal: list[tuple[int, Any, Any]] | None = None
+        self._period = 0
+
+    # Product-locations.
+
+    def location(
+        self, organization_id: str, product_id: str, partition_values: tuple[str, ...]
+    ) -> ProductLocation:
+        """The product-location, with everything that is due no longer counted."""
+        key = (organization_id, product_id, partition_values)
+        location = self.locations.get(key)
+        if location is None:
+            location = ProductLocation(self.rules, *key)
+            load(location, self.rows.scan(location.group))
+            location.next_due_ms = 0
+            self.locations[key] = location
+        self.touch(location)
+        return location
+
+    def touch(self, location: ProductLocation) -> None:
+        """A decision looks at the product-location: what is due no longer counts."""
+        location.used = self._period
+        if self.clock_ms >= location.next_due_ms:
+            self.lapse(location)
+
+    def same_partition(self, one: ProductLocation, other: ProductLocation) -> bool:
+        """Whether records about both carry the same key."""
+        return self.rules.record_key(*one.key) == self.rules.record_key(*other.key)
+
+    def lapse(self, location: ProductLocation) -> None:
+        """Stop counting the holds of a product-location whose expiry has come.
+
+        The sweep ends them.
+        """
+        group = b"Y" + location.hash
+        after = group + location.lapsed_until_ms.to_bytes(8, "big") + b"\xff" * 20
+        clock = self.clock_ms
+        location.lapsed_until_ms = clock
+        location.next_due_ms = NEVER_MS
+        due_by_level: dict[bytes, int] = {}
+        for key, value in self.rows.scan(group, after):
+            due_ms = int.from_bytes(key[13:21], "big")
+            if due_ms > clock:
+                location.next_due_ms = due_ms
+                break
+            reservation = key[21:33]
+            quantity = int.from_bytes(value, "big")
+            due_by_level[reservation] = due_by_level.get(reservation, 0) + quantity
+        for reservation, quantity in due_by_level.items():
+            level = location.levels[reservation]
+            level.charge(-quantity)
+            level.unswept += quantity
+
+    def note_channel(self, channel: str) -> None:
+        """The channel's name is valid.
+
+        Remembered if its holds have no expiry of their own accord.
+        """
+        if self.rules.reservation_enabled and channel not in self.rules.channels:
+            if len(self.plain_channels) >= CHANNELS_REMEMBERED_MAX:
+                self.plain_channels.clear()
+            self.plain_channels.add(channel)
+
+    # Changes, each of them revocable.
+
+    def charge(self, level: Level, quantity: int) -> None:
+        """Hold `quantity` more at the level, or less if negative."""
+        level.charge(quantity)
+        assert level.reserved >= 0
+        self.mark(level)
+        if self._journal is not None:
+            self._journal.append((_CHARGED, level, quantity))
+
+    def charge_unswept(self, level: Level, quantity: int) -> None:
+        """Change the quantity of expired holds whose rows the sweep has not reached."""
+        level.unswept += quantity
+        assert level.unswept >= 0
+        self.mark(level)
+        if self._journal is not None:
+            self._journal.append((_UNSWEPT, level, quantity))
+
+    def mark(self, level: Level) -> None:
+        """The level's total is to be written with this batch."""
+        if not level.dirty:
+            level.dirty = True
+            level.location.dirty_levels += 1
+            self._dirty.append(level)
+
+    def put(self, key: bytes, value: bytes) -> None:
+        """Write a row."""
+        if self._journal is not None:
+            self._journal.append((_ROW, key, self.rows.get(key)))
+        self.rows.put(key, value)
+
+    def delete(self, key: bytes) -> None:
+        """Delete a row."""
+        if self._journal is not None:
+            self._journal.append((_ROW, key, self.rows.get(key)))
+        self.rows.delete(key)
+
+    def put_hold(self, level: Level, key: bytes, hold: row.Hold, before: bytes | None) -> None:
+        """Write a hold and its index rows; `before` is the row's value so far."""
+        location = level.location
+        due_ms = row.due_of(hold, self.rules.grace_ms)
+        value = row.encode_hold(hold, location.hash, due_ms)
+        self.put(key, value)
+        if hold.state == row.LIVE and due_ms < location.next_due_ms:
+            location.next_due_ms = due_ms
+        self.next_sweep_ms = min(self.next_sweep_ms, due_ms)
+        head = row.HOLD_HEAD_BYTES
+        if before is None:
+            if key <= level.oldest:
+                level.oldest = b""  # An old hold came back.
+            for index_key, index_value in row.index_rows(key, value):
+                self.put(index_key, index_value)
+        elif before[:head] != value[:head]:
+            fresh = dict(row.index_rows(key, value))
+            for index_key, _ in row.index_rows(key, before):
+                if index_key not in fresh:
+                    self.delete(index_key)
+            for index_key, index_value in fresh.items():
+                self.put(index_key, index_value)
+
+    def delete_hold(self, key: bytes, before: bytes) -> None:
+        """Delete a hold and its index rows."""
+        self.delete(key)
+        for index_key, _ in row.index_rows(key, before):
+            self.delete(index_key)
+
+    def begin(self) -> int:
+        """Keep what is needed to take back everything from here on; returns a mark for `undo`."""
+        if self._journal is None:
+            self._journal = []
+        return len(self._journal)
+
+    def undo(self, mark: int) -> None:
+        """Take back everything since the mark."""
+        assert self._journal is not None
+        while len(self._journal) > mark:
+            kind, changed, before = self._journal.pop()
+            if kind == _ROW:
+                if before is None:
+                    self.rows.delete(changed)
+                else:
+                    self.rows.put(changed, before)
+            elif kind == _CHARGED:
+                changed.charge(-before)
+                changed.oldest = b""
+            else:
+                changed.unswept -= before
+
+    def end(self) -> None:
+        """What was done since `begin` stays."""
+        self._journal = None
+
+    # Batches.
+
+    def forget_later(self, key: bytes) -> None:
+        """The row of a remembered id, to be deleted when the dedupe window has passed."""
+        self._forget.append(key)
+        self._forget_bytes += len(key) + 8
+        if self._forget_bytes >= FORGET_BYTES_MAX:
+            self._write_forget()
+
+    def _write_forget(self) -> None:
+        forget_at_ms = self.clock_ms + limits.DEDUPE_WINDOW_MS
+        key = b"D%b%b" % (forget_at_ms.to_bytes(8, "big"), self.sequence.to_bytes(8, "big"))
+        self.rows.put(key, _encode((row.FORMAT, self._forget)))
+        self.next_forget_ms = min(self.next_forget_ms, forget_at_ms)
+        self._forget = []
+        self._forget_bytes = 0
+
+    def checkpoint(self) -> bytes:
+        """Write what a batch owes the rows; returns the state kept in the watermark row."""
+        assert self._journal is None
+        for level in self._dirty:
+            stored = level.reserved + level.unswept
+            if stored:
+                self.rows.put(level.row_key, level.row_head + _encode(stored))
+            else:
+                self.rows.delete(level.row_key)
+            level.dirty = False
+            level.location.dirty_levels -= 1
+        self._dirty = []
+        if self._forget:
+            self._write_forget()
+        return _encode(Checkpoint(row.FORMAT, self.clock_ms, self.sequence, {}))
+
+    def trim(self) -> None:
+        """Forget product-locations that were not used lately.
+
+        All they know is in committed rows.
+        """
+        for location in self.crowded:
+            if not location.dirty_levels and self.locations.pop(location.key, None) is location:
+                self._drop(location)
+        self.crowded = [location for location in self.crowded if location.dirty_levels]
+        if len(self.locations) <= self.locations_max:
+            return
+        self._period += 1
+        for _ in range(min(TRIM_STEPS_MAX, len(self.locations))):
+            if len(self.locations) <= self.locations_max:
+                return
+            key = next(iter(self.locations))
+            location = self.locations.pop(key)
+            if location.dirty_levels or location.used >= self._period - 1:
+                self.locations[key] = location  # In use: to the end of the line.
+                continue
+            self._drop(location)
+
+    def _drop(self, location: ProductLocation) -> None:
+        for target in location.targets:
+            self.targets.pop(target, None)
+
+    def reload(self, rules: Rules) -> None:
+        """Decide by other rules from here on.
+
+        Every sum is made anew from the rows when it is needed.
+        """
+        for level in self._dirty:
+            self.rows.put(level.row_key, level.row_head + _encode(level.reserved + level.unswept))
+        self._dirty = []
+        self.locations.clear()
+        self.targets.clear()
+        self.plain_channels.clear()
+        self.rules = rules

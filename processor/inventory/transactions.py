@@ -1,0 +1,269 @@
+"""What an ERP, POS or warehouse tells: measures of stock rows, and the status of its own inventory transactions.
+
+The rule: an event is applied whole or not at all, its measure changes and the offset that its
+status causes in one step, so that no instant shows the demand twice or not at all. Event ids are
+remembered like request ids. A status that comes late (its sequence is not higher than the last one
+seen) changes nothing.
+"""
+
+from hashlib import blake2b
+from typing import Final, NamedTuple
+
+import msgspec
+
+from processor.inventory import offsets
+from processor.inventory import rows as row
+from processor.inventory.lines import Refusal, base_dimensions, id_is_valid, text_is_valid
+from processor.inventory.state import PartitionState
+from processor.inventory.stock import ProductLocation
+from schemas import limits
+from schemas.codes import Code
+from schemas.messages import InventoryEvent, InventoryTransaction, TransactionStatus
+
+_encode: Final = msgspec.msgpack.Encoder().encode
+
+
+class _Change(NamedTuple):
+    """One measure of one stock row, resolved."""
+
+    location: ProductLocation
+    dimensions: dict[str, str]
+    measure: str
+    quantity: int
+
+
+class _Resolved(NamedTuple):
+    """Where an event belongs, and what it changes."""
+
+    location: ProductLocation
+    dimensions: dict[str, str]
+    changes: list[_Change]
+
+
+class _Staged(NamedTuple):
+    """Stock rows as they will be, and by how much each measure changes."""
+
+    leaves: dict[bytes, row.Leaf]
+    changes: list[_Change]
+    code: Code
+
+
+def decide_transaction(state: PartitionState, event: InventoryTransaction) -> list[InventoryEvent]:
+    """Decide an inventory transaction.
+
+    The first event says how it ended, the others what followed.
+    """
+    state.events = []
+    code, message = _decide(state, event)
+    status = event.transaction
+    head = InventoryEvent(
+        event_type="TRANSACTION",
+        code=int(code),
+        sequence=state.sequence,
+        at_ms=state.clock_ms,
+        source_topic=state.source_topic,
+        source_offset=state.source_offset,
+        source_id=event.event_id,
+        organization_id=event.organization_id,
+        product_id=event.product_id,
+        dimensions=event.dimensions,
+        transaction_id="" if status is None else status.transaction_id,
+        order_id="" if status is None else status.order_id,
+        message=message,
+    )
+    return [head, *state.events]
+
+
+def _decide(state: PartitionState, event: InventoryTransaction) -> tuple[Code, str]:
+    if not id_is_valid(event.event_id, limits.REQUEST_ID_LENGTH_MAX):
+        return Code.REQUEST_ID_INVALID, "event id: 1 to 128 characters, none of control"
+    key = b"E" + event.event_id.encode()
+    digest = _digest(event)
+    stored = state.rows.get(key)
+    if stored is not None:
+        decided_at_ms, answered = row.answer_head(stored)
+        if decided_at_ms + limits.DEDUPE_WINDOW_MS > state.clock_ms:
+            if answered == digest:
+                return Code.DUPLICATE, "this event was told before"
+            return Code.REQUEST_ID_REUSED, "this event id was used before, for other content"
+    code, message = _decide_new(state, event)
+    state.rows.put(key, row.encode_answer(state.clock_ms, digest, (row.FORMAT, int(code))))
+    state.forget_later(key)
+    return code, message
+
+
+def _digest(event: InventoryTransaction) -> bytes:
+    """Digest of everything that is told but the id; the order of dimensions does not matter."""
+    changes = [
+        (
+            change.measure,
+            str(
+                change.quantity
+            ),  # As text: what is out of range need not fit an integer of msgpack.
+            None if change.dimensions is None else sorted(change.dimensions.items()),
+        )
+        for change in event.changes[: limits.CHANGES_MAX + 1]
+    ]
+    status = event.transaction
+    words = (
+        (event.organization_id, event.product_id, event.dimension_data_source),
+        (sorted(event.dimensions.items()), event.source, event.mode, event.modified_at_ms),
+        changes,
+        None if status is None else msgspec.structs.replace(status, quantity=0),
+        None if status is None else str(status.quantity),
+    )
+    return blake2b(_encode(words), digest_size=8).digest()
+
+
+def _decide_new(state: PartitionState, event: InventoryTransaction) -> tuple[Code, str]:
+    refusal = _check_texts(event)
+    if refusal is not None:
+        return refusal.code, refusal.message
+    resolved = _resolve(state, event)
+    if isinstance(resolved, Refusal):
+        return resolved.code, resolved.message
+    status = event.transaction
+    ledger: row.Ledger | None = None
+    if status is not None:
+        ledger = offsets.ledger_of(state, event.organization_id, status.transaction_id)
+        if status.sequence <= ledger.sequence:
+            return Code.STALE, f"sequence {status.sequence} is not above {ledger.sequence}"
+    staged = _stage(state, event, resolved.changes)
+    if isinstance(staged, Refusal):
+        return staged.code, staged.message
+    code = staged.code
+    follow_ups: list[offsets.FollowUp] = []
+    if status is not None and ledger is not None:
+        # Before the measures: stock that an expired hold may still get must not look taken already.
+        told = offsets.Told(event.event_id, event.organization_id, event.product_id, status)
+        code = offsets.reach(
+            state, told, resolved.location, resolved.dimensions, ledger, follow_ups
+        )
+    _apply(state, staged)
+    state.events.extend(offsets.as_event(state, follow_up) for follow_up in follow_ups)
+    return code, ""
+
+
+def _check_texts(event: InventoryTransaction) -> Refusal | None:
+    if not id_is_valid(event.organization_id, limits.ORGANIZATION_LENGTH_MAX):
+        return Refusal(Code.ORGANIZATION_INVALID, "organization id: 1 to 64 characters")
+    status = event.transaction
+    if not text_is_valid(event.source, limits.TEXT_LENGTH_MAX):
+        return Refusal(Code.TEXT_INVALID, "source: up to 128 characters, none of control")
+    if status is None:
+        return None
+    if not id_is_valid(status.transaction_id, limits.TEXT_LENGTH_MAX):
+        return Refusal(Code.TEXT_INVALID, "transaction id: 1 to 128 characters, none of control")
+    texts = (status.order_id, status.order_line_id, status.reservation_id, status.hold_id)
+    if not all(text_is_valid(text, limits.TEXT_LENGTH_MAX) for text in texts):
+        return Refusal(Code.TEXT_INVALID, "order, line and ids: up to 128 characters")
+    return None
+
+
+def _resolve(state: PartitionState, event: InventoryTransaction) -> _Resolved | Refusal:
+    """Everything that an event names, checked in the order of the codes."""
+    if not id_is_valid(event.product_id, limits.PRODUCT_LENGTH_MAX):
+        return Refusal(Code.PRODUCT_INVALID, "product id: 1 to 128 characters, none of control")
+    own = _locate(state, event, event.dimensions)
+    if isinstance(own, Refusal):
+        return own
+    location, dimensions = own
+    changes: list[_Change] = []
+    for change in event.changes[: limits.CHANGES_MAX + 1]:
+        place = own if change.dimensions is None else _locate(state, event, change.dimensions)
+        if isinstance(place, Refusal):
+            return place
+        if not state.same_partition(place[0], location):
+            return Refusal(Code.SPANS_PARTITIONS, "a change belongs to another partition key")
+        changes.append(_Change(place[0], place[1], change.measure.lower(), change.quantity))
+    refusal = _check_changes(state, event, changes) or _check_quantities(event.transaction, changes)
+    return refusal or _Resolved(location, dimensions, changes)
+
+
+def _locate(
+    state: PartitionState, event: InventoryTransaction, named: dict[str, str]
+) -> tuple[ProductLocation, dict[str, str]] | Refusal:
+    base = base_dimensions(state.rules, event.dimension_data_source, named)
+    if isinstance(base, Refusal):
+        return base
+    values = state.rules.partition_values(base)
+    if values is None:
+        return Refusal(
+            Code.PARTITION_DIMENSION_MISSING, ", ".join(state.rules.partition_dimensions)
+        )
+    return state.location(event.organization_id, event.product_id, values), base
+
+
+def _check_changes(
+    state: PartitionState, event: InventoryTransaction, changes: list[_Change]
+) -> Refusal | None:
+    rules = state.rules
+    sender = event.source.lower()
+    for change in changes:
+        if change.measure not in rules.measures:
+            return Refusal(Code.MEASURE_UNKNOWN, f"measure {change.measure[:64]!r} is unknown")
+    for change in changes:
+        owner = change.measure.partition(".")[0]
+        if owner in rules.protected_sources and owner != sender:
+            return Refusal(Code.DATA_SOURCE_PROTECTED, f"only {owner} itself may change {owner}")
+    for change in changes:
+        if change.measure in rules.reservation_measures:
+            return Refusal(Code.MEASURE_RESERVED, f"{change.measure} is made of reservations")
+    return None
+
+
+def _check_quantities(status: TransactionStatus | None, changes: list[_Change]) -> Refusal | None:
+    if status is not None and status.quantity < (0 if status.status in offsets.ENDED else 1):
+        return Refusal(Code.QUANTITY_INVALID, "the transaction's quantity is positive")
+    quantities = [change.quantity for change in changes]
+    if status is not None:
+        quantities.append(status.quantity)
+    if any(abs(quantity) > limits.QUANTITY_MAX for quantity in quantities):
+        return Refusal(Code.QUANTITY_OUT_OF_RANGE, "a quantity is out of range")
+    if len(changes) > limits.CHANGES_MAX:
+        return Refusal(Code.TOO_MANY_CHANGES, f"at most {limits.CHANGES_MAX} changes an event")
+    return None
+
+
+def _stage(
+    state: PartitionState, event: InventoryTransaction, changes: list[_Change]
+) -> _Staged | Refusal:
+    """Work out the stock rows without writing them."""
+    leaves: dict[bytes, row.Leaf] = {}
+    deltas: list[_Change] = []
+    code = Code.APPLIED
+    counted_at_ms = state.clock_ms if event.modified_at_ms is None else event.modified_at_ms
+    for change in changes:
+        key = row.leaf_key(change.location.hash, change.dimensions)
+        leaf = leaves.get(key) or _read_leaf(state, key, change)
+        leaves[key] = leaf
+        before = leaf.quantities.get(change.measure, 0)
+        after = before + change.quantity
+        if event.mode == "SET":
+            if counted_at_ms < leaf.counted_at_ms.get(change.measure, 0):
+                code = Code.STALE
+                continue
+            leaf.counted_at_ms[change.measure] = counted_at_ms
+            after = change.quantity
+        if abs(after) > limits.QUANTITY_SUM_MAX:
+            return Refusal(Code.QUANTITY_OUT_OF_RANGE, f"{change.measure} would be out of range")
+        leaf.quantities[change.measure] = after
+        deltas.append(change._replace(quantity=after - before))
+    return _Staged(leaves, deltas, code)
+
+
+def _read_leaf(state: PartitionState, key: bytes, change: _Change) -> row.Leaf:
+    stored = state.rows.get(key)
+    if stored is not None:
+        return row.decode_leaf(stored)
+    location = change.location
+    return row.Leaf(
+        row.FORMAT, location.organization_id, location.product_id, change.dimensions, {}, {}
+    )
+
+
+def _apply(state: PartitionState, staged: _Staged) -> None:
+    for key, leaf in staged.leaves.items():
+        state.put(key, row.encode_row(leaf))
+    for change in staged.changes:
+        change.location.supply(change.dimensions, change.measure, change.quantity)
