@@ -37,6 +37,7 @@ SCHEMA_OF: Final = {
     topics.REQUESTS: "ReservationRequest",
     topics.TRANSACTIONS: "InventoryTransaction",
 }
+TOLD: Final = ("sequence", "at_ms", "source_id")
 SUPPLIED: Final = frozenset(
     {
         Code.APPLIED,
@@ -425,12 +426,16 @@ class PartitionCheck:
                 for event in events[1:]
             ),
         )
-        about = (sequence, first["at_ms"], fields["event_id"])
-        odd = first["event_type"] != "TRANSACTION" or any(
-            (event["sequence"], event["at_ms"], event["source_id"]) != about for event in events
-        )
-        if not self.check_clock(record, first["at_ms"]) or odd or seen != expected:
-            self.findings.note("wrong", f"{name_of(record)}: {seen}, not {expected} {about}")
+        differences = [] if seen == expected else [f"{seen}, not {expected}"]
+        about = ("TRANSACTION", sequence, first["at_ms"], fields["event_id"])
+        for name, event in zip(("TRANSACTION", *("",) * len(events)), events, strict=False):
+            told = (name and event["event_type"], *(event[part] for part in TOLD))
+            if told != (name, *about[1:]):
+                differences.append(f"{told}, not {about}")
+        if not self.check_clock(record, first["at_ms"]):
+            differences.append(f"at_ms {first['at_ms']} is not the clock {self.clock_ms}")
+        if differences:
+            self.findings.note("wrong", f"{name_of(record)}: {'; '.join(differences)}")
         self.findings.offsets += len(expected.follows)
         if first["code"] in SUPPLIED:
             apply_changes(self.booked, self.booked_counts, fields)

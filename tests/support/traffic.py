@@ -4,6 +4,7 @@ Each is a thread of its own with a client of its own; the campaign tells the fee
 send, and waits on the reader's count, never on time.
 """
 
+import sys
 import threading
 import time
 from typing import Final
@@ -17,6 +18,7 @@ from tests.support.wire import Wire
 SLICE: Final = 50  # Records between two looks at the clock.
 LEARN_EVERY: Final = 4  # Results read closely: enough to name holds, cheap enough to keep up.
 DELIVERED_WITHIN_S: Final = 120.0
+QUIET: Final = {"log_level": 2}  # The broker is restarted on purpose: no lines about that.
 
 
 class Feeder(threading.Thread):
@@ -29,7 +31,7 @@ class Feeder(threading.Thread):
         self.requests = 0
         self.answerable = 0
         self.failure: str | None = None
-        self._ordered = 0
+        self.ordered = 0
         self._changed = threading.Condition()
         self._closing = False
         self._producer = Producer(
@@ -37,6 +39,7 @@ class Feeder(threading.Thread):
                 "bootstrap.servers": bootstrap,
                 "enable.idempotence": True,  # No doubles or reordering of our own making.
                 "linger.ms": 5,
+                **QUIET,
                 "delivery.timeout.ms": int(DELIVERED_WITHIN_S * 1000),
                 "queue.buffering.max.messages": 1_000_000,
             }
@@ -45,8 +48,12 @@ class Feeder(threading.Thread):
     def order(self, requests: int) -> None:
         """Send so many requests more, and the ERP events that come with them."""
         with self._changed:
-            self._ordered += requests
+            self.ordered += requests
             self._changed.notify()
+
+    def promised(self) -> int:
+        """Answers that will come of what was sent and ordered, at the least."""
+        return self.answerable if self.requests >= self.ordered else sys.maxsize
 
     def close(self) -> None:
         """Send what was ordered, wait for delivery, end."""
@@ -71,6 +78,12 @@ class Feeder(threading.Thread):
             self.requests += 1
             self.answerable += draft.readable
 
+    def abandon(self) -> None:
+        """End without sending the rest."""
+        self.ordered = 0
+        self._closing = True
+        self._producer.purge()
+
     def flush(self) -> None:
         """Wait until everything sent so far has been delivered."""
         self._producer.flush(DELIVERED_WITHIN_S)
@@ -88,10 +101,10 @@ class Feeder(threading.Thread):
 
     def _wait_for_order(self) -> bool:
         with self._changed:
-            while self.requests >= self._ordered and not self._closing:
+            while self.requests >= self.ordered and not self._closing:
                 self._changed.wait(1.0)
                 self._producer.poll(0)
-            return self.requests < self._ordered
+            return self.requests < self.ordered
 
     def _delivered(self, error: object, _message: Message) -> None:
         if error is not None:
@@ -114,6 +127,7 @@ class Reader(threading.Thread):
                 "enable.auto.commit": False,
                 "isolation.level": "read_committed",
                 "auto.offset.reset": "error",
+                **QUIET,
             }
         )
         self._consumer.assign(
@@ -134,4 +148,5 @@ class Reader(threading.Thread):
     def close(self) -> None:
         """End."""
         self._closing.set()
-        self.join()
+        if self.is_alive():
+            self.join()

@@ -27,7 +27,13 @@ class WorkerProcess:
         self.environment = dict(environment)
         self.log_path = directory.with_suffix(".log")
         self.process: subprocess.Popen[bytes] | None = None
+        self.wanted = False  # A supervisor starts it again when it ends by itself.
         self._log: IO[bytes] | None = None
+
+    def start_to_crash(self, point: str, after_batches: int) -> None:
+        """Start it to end at a named point of the commit cycle; nobody starts it again."""
+        self.wanted = False
+        self.start(HOLDFAST_CRASH_AT=point, HOLDFAST_CRASH_AFTER=str(after_batches))
 
     def start(self, **environment: str) -> None:
         """Start it; `environment` is added for this start alone."""
