@@ -89,6 +89,18 @@ def test_running_containers_are_reused_and_keep_their_ports(
     assert first.kafka_bootstrap == f"127.0.0.1:{stand_in.calls[-1].split(' ', 1)[0]}"
 
 
+def test_an_address_in_the_environment_wins_over_what_is_up(
+    stand_in: StandIn, tmp_path: Path
+) -> None:
+    """Whoever names a broker gets that one, though this home has one running."""
+    stand_in.install()
+    home = tmp_path / "home"
+    Stack.up(home, ("kafka",), "free", settings=settings(tmp_path))
+    given = Settings.from_environment({"KAFKA_BOOTSTRAP_SERVERS": "broker:9092"})
+    assert Stack.up(home, ("kafka",), settings=given).kafka_bootstrap == "broker:9092"
+    assert Stack.addresses(home, given).kafka_bootstrap == "broker:9092"
+
+
 def test_down_stops_the_containers_of_this_home_only(stand_in: StandIn, tmp_path: Path) -> None:
     """Containers are named by project and service, and removed without their volumes."""
     stand_in.install()

@@ -110,7 +110,8 @@ def test_a_paused_server_is_alive_and_can_be_stopped(tmp_path: Path) -> None:
     assert server.answers()
     server.pause()
     server.stop()
-    assert not server.alive
+    assert server.pid is None
+    assert server._exit_code == -signal.SIGTERM  # It took the request; it was not killed.
 
 
 def test_restart_after_a_kill_keeps_the_port(tmp_path: Path) -> None:
