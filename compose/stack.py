@@ -215,7 +215,7 @@ class Stack:
             entries = {
                 server: entry
                 for server, entry in _read(home).items()
-                if server not in settings.external and _is_up(home, server, entry)
+                if _is_up(home, server, entry)
             }
             for server in [server for server in servers if server in settings.external]:
                 address = settings.external[server]
