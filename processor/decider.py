@@ -78,6 +78,10 @@ class StockDecider:
         """Write the totals that changed; returns clock and sequence."""
         return self._state.checkpoint()
 
+    def wants_tick(self) -> bool:
+        """Tell whether a hold comes due, or came due and was not reached by the last slice."""
+        return self._state.next_sweep_ms < row.NEVER_MS
+
     def committed(self) -> None:
         """Trim caches."""
         self._state.trim()
@@ -253,6 +257,11 @@ class StockDomain:
     def __init__(self, codec: Codec, rules: Rules | None = None) -> None:
         self._codec = codec
         self._rules = rules or default_rules()
+
+    def tick(self) -> tuple[str, bytes, bytes]:
+        """A request that asks nothing; it is sent to a partition, not to a key."""
+        request = ReservationRequest("tick", "TICK", "", "", [], None)
+        return topics.REQUESTS, b"", self._codec.encode_request(request)
 
     def derive(self, key: bytes, value: bytes, /) -> Iterable[tuple[bytes, bytes]]:
         """Index rows that belong to a restored row."""

@@ -80,30 +80,28 @@ def reserve(
         if granted < minimum:
             return _insufficient(state, level, quantity)
     state.charge(level, granted)
-    _write_new(state, request, line, level, number, granted, expires_at_ms)
+    hold = row.with_changes(
+        _new_hold(state, request, line, level), quantity=granted, expires_at_ms=expires_at_ms
+    )
+    state.put_hold(level, row.hold_key(level.reservation, number), hold, None)
     code = Code.ACCEPTED if granted == quantity else Code.PARTIAL
     explained = _accepted_detail(state, request, level, expires_at_ms)
     return (code, level, number, granted, clamp(level.available()), explained)
 
 
-def _write_new(
-    state: PartitionState,
-    request: ReservationRequest,
-    line: RequestLine,
-    level: Level,
-    number: int,
-    quantity: int,
-    expires_at_ms: int,
-) -> None:
+def _new_hold(
+    state: PartitionState, request: ReservationRequest, line: RequestLine, level: Level
+) -> row.Hold:
+    """A hold of the line's quantity without an expiry."""
     detail = line.detail or NO_DETAIL
-    hold = row.Hold(
+    return row.Hold(
         row.FORMAT,
         row.LIVE,
         row.raw(level.place_row),
-        quantity,
+        line.quantity,
         state.clock_ms,
-        expires_at_ms,
-        quantity,
+        0,
+        line.quantity,
         request.channel,
         detail.order_id,
         detail.order_line_id,
@@ -112,7 +110,6 @@ def _write_new(
         detail.priority,
         line.check_availability,
     )
-    state.put_hold(level, row.hold_key(level.reservation, number), hold, None)
 
 
 def _accepted_detail(
@@ -420,7 +417,6 @@ def _transfer_target(
     if wanted is None:
         return Refusal(Code.PARTITION_DIMENSION_MISSING, "TRANSFER needs target_dimensions")
     target = resolve(state, request.organization_id, line, wanted)
-    if isinstance(target, Level) and target.location is not level.location:
-        if not state.same_partition(target.location, level.location):
-            return Refusal(Code.SPANS_PARTITIONS, "the target belongs to another partition key")
+    if isinstance(target, Level) and not state.same_partition(target.location, level.location):
+        return Refusal(Code.SPANS_PARTITIONS, "the target belongs to another partition key")
     return target

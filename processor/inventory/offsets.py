@@ -39,6 +39,9 @@ ENDED: Final = frozenset({"CANCELLED", "DELETED"})
 OFFSETS_KEPT_MAX: Final = 256  # Holds of one transaction that can be brought back one by one.
 
 
+Located = tuple[ProductLocation, dict[str, str]]  # And the dimensions by base name.
+
+
 class Told(NamedTuple):
     """A transaction's status, as it was told or is tried again."""
 
@@ -46,6 +49,21 @@ class Told(NamedTuple):
     organization_id: str
     product_id: str
     status: TransactionStatus
+
+
+class Case:
+    """A status and all that is needed to act on it; `follow_ups` gathers what it caused."""
+
+    __slots__ = ("dimensions", "follow_ups", "ledger", "location", "state", "told")
+
+    def __init__(
+        self, state: PartitionState, told: Told, place: Located, ledger: row.Ledger
+    ) -> None:
+        self.state = state
+        self.told = told
+        self.location, self.dimensions = place
+        self.ledger = ledger
+        self.follow_ups: list[FollowUp] = []
 
 
 class FollowUp(NamedTuple):
@@ -88,35 +106,33 @@ def ledger_of(state: PartitionState, organization_id: str, transaction_id: str) 
 _NEVER_SEEN: Final = -(2**63)
 
 
-def reach(
-    state: PartitionState,
-    told: Told,
-    location: ProductLocation,
-    dimensions: dict[str, str],
-    ledger: row.Ledger,
-    follow_ups: list[FollowUp],
-) -> Code:
-    """A transaction reached a status.
+def reach(case: Case) -> Code:
+    """A transaction reached a status: what is due is offset, brought back or given back.
 
-    Offset, bring back or give back what is due. Writes its ledger.
+    Writes the ledger; the stock rows are the caller's.
     """
-    status = told.status
+    status, ledger = case.told.status, case.ledger
     code = Code.APPLIED
-    if state.rules.offsets.enabled:
+    if case.state.rules.offsets.enabled:
         if status.status in ENDED:
-            code = _end(state, told, location, dimensions, ledger, follow_ups)
+            code = _end(case)
         elif status.status in RANK:
-            code = _move(state, told, location, dimensions, ledger, follow_ups)
+            code = _move(case)
     ledger.sequence = status.sequence
     ledger.status = status.status
     ledger.quantity = status.quantity if status.status not in ENDED else 0
-    ledger.product_id = told.product_id
-    ledger.dimensions = dimensions
-    ledger.updated_at_ms = state.clock_ms
-    ledger.event_id = told.event_id
-    key = row.ledger_key(told.organization_id, status.transaction_id)
-    state.put(key, row.encode_row(ledger))
+    ledger.product_id = case.told.product_id
+    ledger.dimensions = case.dimensions
+    ledger.updated_at_ms = case.state.clock_ms
+    ledger.event_id = case.told.event_id
+    write_ledger(case.state, ledger)
     return code
+
+
+def write_ledger(state: PartitionState, ledger: row.Ledger) -> None:
+    """Write a transaction's ledger."""
+    key = row.ledger_key(ledger.organization_id, ledger.transaction_id)
+    state.put(key, row.encode_row(ledger))
 
 
 def is_due(state: PartitionState, status: str) -> bool:
@@ -125,93 +141,72 @@ def is_due(state: PartitionState, status: str) -> bool:
     return RANK.get(status, -1) >= trigger
 
 
-def _move(
-    state: PartitionState,
-    told: Told,
-    location: ProductLocation,
-    dimensions: dict[str, str],
-    ledger: row.Ledger,
-    follow_ups: list[FollowUp],
-) -> Code:
+def _move(case: Case) -> Code:
     """Up, down or along the ladder."""
-    status = told.status
-    if ledger.offset_quantity and _elsewhere(state, told, dimensions, ledger):
-        _bring_back(state, told, ledger, ledger.offset_quantity, follow_ups)
-    wanted = status.quantity if is_due(state, status.status) else 0
+    status, ledger = case.told.status, case.ledger
+    if ledger.offset_quantity and _is_elsewhere(case):
+        _bring_back(case, ledger.offset_quantity)
+    wanted = status.quantity if is_due(case.state, status.status) else 0
     due = wanted - ledger.offset_quantity
     if due > 0:
-        return _offset(state, told, location, dimensions, ledger, due, follow_ups)
-    if due < 0:
-        if wanted:
-            # Reduced: the ERP's own measures give the stock back, there is no demand to hold for.
-            _forget(ledger, -due)
-        elif state.rules.offsets.reinstate:
-            return _bring_back(state, told, ledger, -due, follow_ups)
-        return Code.APPLIED
-    reduced = ledger.quantity - status.quantity
-    if reduced > 0 and not wanted:
-        return _give_back(state, told, location, dimensions, reduced, follow_ups)
+        return offset(case, due)
+    if due < 0 and wanted:
+        # Reduced: the ERP's own measures give the stock back, there is no demand to hold for.
+        _forget(ledger, -due)
+    elif due < 0:
+        return _step_down(case, -due)
+    elif not wanted and status.quantity < ledger.quantity:
+        return _give_back(case, ledger.quantity - status.quantity)
     return Code.APPLIED
 
 
-def _end(
-    state: PartitionState,
-    told: Told,
-    location: ProductLocation,
-    dimensions: dict[str, str],
-    ledger: row.Ledger,
-    follow_ups: list[FollowUp],
-) -> Code:
+def _step_down(case: Case, quantity: int) -> Code:
+    """Back below the trigger: by policy the demand is a soft one again, or its hold stays gone."""
+    if case.state.rules.offsets.reinstate:
+        return _bring_back(case, quantity)
+    _forget(case.ledger, quantity)
+    return Code.APPLIED
+
+
+def _end(case: Case) -> Code:
     """Cancelled or deleted: the part not yet offset gives its hold back; the ERP gives the rest."""
-    quantity = max(told.status.quantity, ledger.quantity)
+    ledger = case.ledger
+    quantity = max(case.told.status.quantity, ledger.quantity)
     left = quantity - ledger.offset_quantity
     _forget(ledger, ledger.offset_quantity)
-    drop_failure(state, told)
-    if left <= 0:
-        return Code.APPLIED
-    return _give_back(state, told, location, dimensions, left, follow_ups)
+    drop_failure(case.state, case.told)
+    return Code.APPLIED if left <= 0 else _give_back(case, left)
 
 
-def _elsewhere(
-    state: PartitionState, told: Told, dimensions: dict[str, str], ledger: row.Ledger
-) -> bool:
+def _is_elsewhere(case: Case) -> bool:
     """Whether the transaction was offset under another product or other dimension values."""
-    names = state.rules.reservable - state.rules.offsets.mask
-    return ledger.product_id != told.product_id or any(
-        ledger.dimensions.get(name) != dimensions.get(name) for name in names
+    ledger, rules = case.ledger, case.state.rules
+    return ledger.product_id != case.told.product_id or any(
+        ledger.dimensions.get(name) != case.dimensions.get(name)
+        for name in rules.reservable - rules.offsets.mask
     )
 
 
 # Taking over.
 
 
-def _offset(
-    state: PartitionState,
-    told: Told,
-    location: ProductLocation,
-    dimensions: dict[str, str],
-    ledger: row.Ledger,
-    due: int,
-    follow_ups: list[FollowUp],
-) -> Code:
+def offset(case: Case, due: int) -> Code:
     """Take what is due from the holds that the status names; what is missing is a failure."""
+    told = case.told
     status = told.status
     if not (status.hold_id or status.reservation_id or status.auto_offset):
         return Code.APPLIED
-    found = _take(state, told, location, dimensions, due)
+    found = _take(case, due)
     quantity = found.quantity
-    ledger.offset_quantity += quantity
-    _keep(ledger, found.parts)
-    code = found.code
+    case.ledger.offset_quantity += quantity
+    _keep(case.ledger, found.parts)
     if quantity == due:
-        code = Code.OFFSET_APPLIED
-        drop_failure(state, told)
-    elif quantity:
-        code = Code.OFFSET_PARTIAL
-    if quantity < due:
-        _note_failure(state, told, dimensions, code, due - quantity)
-    kind = "OFFSET_APPLIED" if quantity == due else "OFFSET_FAILED"
-    follow_ups.append(_follow_up(kind, code, told, found, due - quantity))
+        drop_failure(case.state, told)
+        case.follow_ups.append(_follow_up("OFFSET_APPLIED", Code.OFFSET_APPLIED, told, found, 0))
+        return Code.OFFSET_APPLIED
+    code = Code.OFFSET_PARTIAL if quantity else found.code
+    _note_failure(case, code, due - quantity)
+    case.follow_ups.append(_follow_up("OFFSET_FAILED", code, told, found, due - quantity))
     return code
 
 
@@ -222,27 +217,28 @@ def _follow_up(kind: str, code: Code, told: Told, found: _Taken, invalid: int) -
         hold_id = hold_text(level.reservation_id, part.found.number)
         channel = part.found.hold.channel
     return FollowUp(
-        kind, code, told, found.level, hold_id, found.quantity, invalid, found.message, channel
+        event_type=kind,
+        code=code,
+        told=told,
+        level=found.level,
+        hold_id=hold_id,
+        quantity=found.quantity,
+        invalid_quantity=invalid,
+        message=found.message,
+        channel=channel,
     )
 
 
-def _take(
-    state: PartitionState,
-    told: Told,
-    location: ProductLocation,
-    dimensions: dict[str, str],
-    quantity: int,
-) -> _Taken:
+def _take(case: Case, quantity: int) -> _Taken:
     """Find and take: by hold id, by reservation id and dimensions, or by dimensions alone."""
-    status = told.status
+    status, state = case.told.status, case.state
     if status.hold_id:
-        return _take_hold(state, status, location, dimensions, quantity)
-    levels = _levels(state, location, dimensions)
+        return _take_hold(case, quantity)
+    levels = _levels(case)
     if status.reservation_id:
-        named = [level for level in levels if level.reservation_id == status.reservation_id]
-        if not named:
-            return _wrong(location, parse_reservation(status.reservation_id))
-        levels = named
+        levels = [level for level in levels if level.reservation_id == status.reservation_id]
+        if not levels:
+            return _wrong(case.location, parse_reservation(status.reservation_id))
     parts: list[tuple[Level, Taken]] = []
     left = quantity
     for level in levels:
@@ -250,36 +246,29 @@ def _take(
             parts.append((level, part))
             left -= part.quantity
         if left and status.order_id:
-            left -= _take_expired(state, level, status.order_id, left, parts)
+            left -= _take_expired(case, level, left, parts)
         if not left:
             break
     message = "" if parts else "nothing is reserved there"
-    code = Code.OFFSET_NOTHING_RESERVED
-    return _Taken(parts, code, parts[0][0] if parts else next(iter(levels), None), message)
+    first = parts[0][0] if parts else next(iter(levels), None)
+    return _Taken(parts, Code.OFFSET_NOTHING_RESERVED, first, message)
 
 
-def _take_hold(
-    state: PartitionState,
-    status: TransactionStatus,
-    location: ProductLocation,
-    dimensions: dict[str, str],
-    quantity: int,
-) -> _Taken:
+def _take_hold(case: Case, quantity: int) -> _Taken:
     """Take from the one hold that is named."""
-    parsed = parse_hold(status.hold_id)
+    parsed = parse_hold(case.told.status.hold_id)
     if parsed is None:
-        return _wrong(location, None)
-    level = next(
-        (one for one in _levels(state, location, dimensions) if one.reservation == parsed[0]), None
-    )
+        return _wrong(case.location, None)
+    reservation, number = parsed
+    level = next((one for one in _levels(case) if one.reservation == reservation), None)
     if level is None:
-        return _wrong(location, parsed[0])
-    found = holds.find_hold(state, level, parsed[1])
-    nothing = _Taken([], Code.OFFSET_NOTHING_RESERVED, level, "nothing is left of the hold")
-    if found is None:
-        return nothing
-    part = _take_found(state, level, found, quantity)
-    return nothing if part is None else _Taken([(level, part)], Code.OFFSET_PARTIAL, level, "")
+        return _wrong(case.location, reservation)
+    found = holds.find_hold(case.state, level, number)
+    part = None if found is None else _take_found(case.state, level, found, quantity)
+    if part is None:
+        message = "nothing is left of the hold"
+        return _Taken([], Code.OFFSET_NOTHING_RESERVED, level, message)
+    return _Taken([(level, part)], Code.OFFSET_PARTIAL, level, "")
 
 
 def _take_found(
@@ -299,16 +288,11 @@ def _take_found(
     return Taken(found, part)
 
 
-def _take_expired(
-    state: PartitionState,
-    level: Level,
-    order_id: str,
-    quantity: int,
-    parts: list[tuple[Level, Taken]],
-) -> int:
+def _take_expired(case: Case, level: Level, quantity: int, parts: list[tuple[Level, Taken]]) -> int:
     """Take from the order's own holds that expired within the grace."""
+    state = case.state
     taken = 0
-    for found in holds.holds_of_order(state, level, order_id):
+    for found in holds.holds_of_order(state, level, case.told.status.order_id):
         if found.is_live(state.clock_ms) or taken == quantity:
             continue
         part = _take_found(state, level, found, quantity - taken)
@@ -318,25 +302,23 @@ def _take_expired(
     return taken
 
 
-def _levels(
-    state: PartitionState, location: ProductLocation, dimensions: dict[str, str]
-) -> list[Level]:
+def _levels(case: Case) -> list[Level]:
     """Levels that the dimensions match: exactly first, then with masked dimensions left open."""
-    rules = state.rules
-    own = {name: value for name, value in dimensions.items() if name in rules.reservable}
-    measure_levels = [location.level(own, measure) for measure in rules.reservation_measures]
+    rules, location = case.state.rules, case.location
+    own = {name: value for name, value in case.dimensions.items() if name in rules.reservable}
+    exact = [location.level(own, measure) for measure in rules.reservation_measures]
     if not rules.offsets.mask:
-        return measure_levels
+        return exact
     names = rules.reservable - rules.offsets.mask
     masked = [
         level
         for level in location.levels.values()
-        if level not in measure_levels
+        if level not in exact
         and level.reserved
         and all(level.place.dimensions.get(name) == own.get(name) for name in names)
     ]
     masked.sort(key=lambda level: (-len(level.place.dimensions), level.reservation))
-    return measure_levels + masked
+    return exact + masked
 
 
 def _wrong(location: ProductLocation, reservation: bytes | None) -> _Taken:
@@ -351,28 +333,22 @@ def _wrong(location: ProductLocation, reservation: bytes | None) -> _Taken:
 # Giving back and bringing back.
 
 
-def _give_back(
-    state: PartitionState,
-    told: Told,
-    location: ProductLocation,
-    dimensions: dict[str, str],
-    quantity: int,
-    follow_ups: list[FollowUp],
-) -> Code:
+def _give_back(case: Case, quantity: int) -> Code:
     """A demand went away before the ERP took it over: its hold goes with it."""
+    told = case.told
     status = told.status
     if not (status.hold_id or status.reservation_id or status.auto_offset):
         return Code.APPLIED
-    found = _take(state, told, location, dimensions, quantity)
+    found = _take(case, quantity)
     if not found.parts and found.code == Code.OFFSET_NOTHING_RESERVED:
         return Code.APPLIED  # Its channel has released it already.
     if not found.parts:
-        follow_ups.append(_follow_up("OFFSET_FAILED", found.code, told, found, quantity))
+        case.follow_ups.append(_follow_up("OFFSET_FAILED", found.code, told, found, quantity))
         return found.code
     gone = found._replace(message=f"{status.status.lower()}: the demand is gone")
-    code = Code.OFFSET_APPLIED
-    follow_ups.append(_follow_up("OFFSET_APPLIED", code, told, gone, quantity - found.quantity))
-    return code
+    invalid = quantity - found.quantity
+    case.follow_ups.append(_follow_up("OFFSET_APPLIED", Code.OFFSET_APPLIED, told, gone, invalid))
+    return Code.OFFSET_APPLIED
 
 
 def _keep(ledger: row.Ledger, parts: list[tuple[Level, Taken]]) -> None:
@@ -404,40 +380,32 @@ def _forget(ledger: row.Ledger, quantity: int) -> list[row.Offset]:
     return gone
 
 
-def _bring_back(
-    state: PartitionState,
-    told: Told,
-    ledger: row.Ledger,
-    quantity: int,
-    follow_ups: list[FollowUp],
-) -> Code:
+def _bring_back(case: Case, quantity: int) -> Code:
     """The demand is a soft one again.
 
     Its holds count again, even if the stock is gone meanwhile.
     """
-    for gone in _forget(ledger, quantity):
+    state = case.state
+    for gone in _forget(case.ledger, quantity):
         hold = row.decode_hold_body(gone.hold)
         place = row.decode_place(hold)
         values = state.rules.partition_values(place.dimensions)
-        if values is None:
-            continue
+        assert values is not None, "the partition rule never changes in place"
         location = state.location(place.organization_id, place.product_id, values)
         level = location.level(place.dimensions, place.measure)
         _reinstate(state, level, gone, hold)
-        hold_id = hold_text(reservation_text(gone.hold_key[1:13]), _number(gone.hold_key))
-        follow_ups.append(
-            FollowUp(
-                "OFFSET_REVERTED",
-                Code.OFFSET_REVERTED,
-                told,
-                level,
-                hold_id,
-                gone.quantity,
-                0,
-                "the hold counts again",
-                hold.channel,
-            )
+        follow_up = FollowUp(
+            event_type="OFFSET_REVERTED",
+            code=Code.OFFSET_REVERTED,
+            told=case.told,
+            level=level,
+            hold_id=hold_text(level.reservation_id, _number(gone.hold_key)),
+            quantity=gone.quantity,
+            invalid_quantity=0,
+            message="the hold counts again",
+            channel=hold.channel,
         )
+        case.follow_ups.append(follow_up)
     return Code.OFFSET_REVERTED
 
 
@@ -480,9 +448,8 @@ def drop_failure(state: PartitionState, told: Told) -> None:
         state.delete(key)
 
 
-def _note_failure(
-    state: PartitionState, told: Told, dimensions: dict[str, str], code: Code, quantity: int
-) -> None:
+def _note_failure(case: Case, code: Code, quantity: int) -> None:
+    state, told = case.state, case.told
     status = told.status
     failure_id = failure_id_of(told.organization_id, status.transaction_id)
     key = row.failure_key(failure_id)
@@ -495,7 +462,7 @@ def _note_failure(
         told.organization_id,
         status.transaction_id,
         told.product_id,
-        dimensions,
+        case.dimensions,
         status.status,
         quantity,
         status.reservation_id,

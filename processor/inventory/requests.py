@@ -105,12 +105,8 @@ def decide_plain(
     state.mark(level)
     number = state.sequence * HOLD_LINES_MAX
     key = row.hold_key(level.reservation, number)
-    rows.put(
-        key,
-        row.plain_hold(
-            level.place_row, location.hash, quantity, state.clock_ms, request.channel, check
-        ),
-    )
+    words = (quantity, state.clock_ms, 0, quantity, request.channel)
+    rows.put(key, row.plain_hold(location.hash, level.place_row, words, checked=check))
     available = clamp(min([node.free for node in level.checked]))
     digest = _plain_digest(request, line, target)
     answer = (1, _ACCEPTED, ((_ACCEPTED, level.reservation, number, quantity, available),))
@@ -255,9 +251,10 @@ def _decide_basket(
     atomic = request.options is None or request.options.atomic
     mark = state.begin()
     events_before = len(state.events)
-    outcomes: list[Outcome] = []
-    for index in range(len(request.lines)):
-        outcomes.append(_decide_line(state, request, index, first if index == 0 else None))
+    outcomes = [
+        _decide_line(state, request, index, first if index == 0 else None)
+        for index in range(len(request.lines))
+    ]
     code = basket_code([outcome[0] for outcome in outcomes], atomic=atomic)
     if code not in GRANTED or dry_run:
         state.undo(mark)

@@ -15,7 +15,7 @@ or an age is read without decoding.
 Index rows, kept beside the database only, derived from holds:
 
     X + due(8) + hold key                            what the sweep does next
-    Y + location(12) + due(8) + hold key without H   when stock of one location frees; value: quantity(8)
+    Y + location(12) + due(8) + hold key without H   when stock frees; value: quantity(8)
     O + reservation(12) + order(8) + number(8)       holds of one order
 
 Numbers in keys and heads are big-endian, so that key order is the order of age. The rule: a row
@@ -258,12 +258,13 @@ def encode_hold(hold: Hold, location: bytes, due_ms: int) -> bytes:
 
 
 def plain_hold(
-    place_row: bytes, location: bytes, quantity: int, clock_ms: int, channel: str, checked: bool
+    location: bytes, place_row: bytes, words: tuple[int, int, int, int, str], *, checked: bool
 ) -> bytes:
-    """`encode_hold` of a new hold without rare fields, the common one."""
-    hold = (FORMAT, LIVE, msgspec.Raw(place_row), quantity, clock_ms, 0, quantity, channel)
-    head = _HOLD_HEAD.pack(NEVER_MS, location, quantity, _NO_ORDER)
-    return head + _encode((*hold, "", "", "", "", 0, checked))
+    """`encode_hold` of a new hold without rare fields; `words`: fields from quantity to channel."""
+    head = _HOLD_HEAD.pack(NEVER_MS, location, words[0], _NO_ORDER)
+    return head + _encode(
+        (FORMAT, LIVE, msgspec.Raw(place_row), *words, "", "", "", "", 0, checked)
+    )
 
 
 _decode_hold: Final = msgspec.msgpack.Decoder(Hold).decode

@@ -1,4 +1,4 @@
-"""The state of one partition while it is decided for: rows, clock, sequence, and what is cached of the rows.
+"""The state of one partition while it is decided for: rows, clock, sequence, cached sums.
 
 The rule: every change of a row or a sum goes through here, so that a basket that fails, or a dry
 run, can be taken back to the last number (`begin`, `undo`). Totals of levels are written once per
@@ -8,7 +8,7 @@ If the process dies at any point, all of this is lost together, and made again f
 rows.
 """
 
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
@@ -16,7 +16,9 @@ from processor.inventory import rows as row
 from processor.inventory.rules import Rules
 from processor.inventory.stock import NEVER_MS, Level, ProductLocation, load
 from schemas import limits
-from schemas.messages import InventoryEvent
+
+if TYPE_CHECKING:
+    from schemas.messages import InventoryEvent
 
 CHANNELS_REMEMBERED_MAX: Final = 1_000
 TRIM_STEPS_MAX: Final = 20_000  # Product-locations looked at in one trim.

@@ -44,7 +44,7 @@ Path = tuple[Node, ...]
 
 
 class Level:
-    """What one reservation id stands for: a product at one combination of values, under one measure.
+    """What one reservation id stands for: a product at one level, under one measure.
 
     Attributes:
         reserved: quantity of its live holds. unswept: quantity of holds whose expiry has passed and

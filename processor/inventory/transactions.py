@@ -1,4 +1,4 @@
-"""What an ERP, POS or warehouse tells: measures of stock rows, and the status of its own inventory transactions.
+"""What an ERP, POS or warehouse tells: measures of stock rows, and the status of transactions.
 
 The rule: an event is applied whole or not at all, its measure changes and the offset that its
 status causes in one step, so that no instant shows the demand twice or not at all. Event ids are
@@ -136,9 +136,9 @@ def _decide_new(state: PartitionState, event: InventoryTransaction) -> tuple[Cod
     if status is not None and ledger is not None:
         # Before the measures: stock that an expired hold may still get must not look taken already.
         told = offsets.Told(event.event_id, event.organization_id, event.product_id, status)
-        code = offsets.reach(
-            state, told, resolved.location, resolved.dimensions, ledger, follow_ups
-        )
+        case = offsets.Case(state, told, (resolved.location, resolved.dimensions), ledger)
+        code = offsets.reach(case)
+        follow_ups = case.follow_ups
     _apply(state, staged)
     state.events.extend(offsets.as_event(state, follow_up) for follow_up in follow_ups)
     return code, ""
