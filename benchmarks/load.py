@@ -108,10 +108,16 @@ def _asks(name: str, chosen: Sequence[int], chance: random.Random) -> list[Ask]:
     ]
 
 
+def _catalogue(requests: int, partitions: int) -> list[Leaf]:
+    """All 64,000 leaves; fewer products when there are not even as many requests as leaves."""
+    products = max(1, min(PRODUCTS, requests // (LOCATIONS * len(COLOURS))))
+    return leaves(partitions, locations=max(LOCATIONS, partitions), products=products)
+
+
 def spread(requests: int, partitions: int) -> Work:
     """Uniform over 16 locations x 1,000 products x 4 colours, 1 to 3 pieces, all of it in stock."""
     chance = random.Random(SEED)
-    stock = leaves(partitions, locations=max(LOCATIONS, partitions))
+    stock = _catalogue(requests, partitions)
     return Work(
         "spread",
         partitions,
@@ -131,7 +137,7 @@ def hot(requests: int, partitions: int) -> Work:
 def zipf(requests: int, partitions: int) -> Work:
     """As spread, but few leaves are wanted by many."""
     chance = random.Random(SEED)
-    stock = leaves(partitions, locations=max(LOCATIONS, partitions))
+    stock = _catalogue(requests, partitions)
     return Work(
         "zipf",
         partitions,

@@ -169,7 +169,7 @@ class PostgresPeer:
         lines = [
             line.split()
             for path in log.parent.glob("log.*")
-            for line in path.open(encoding="ascii")
+            for line in path.read_text(encoding="ascii").splitlines()
         ]
         # Fields: client, number, latency in µs, script, end in s, and its µs.
         ends = [int(line[4]) + int(line[5]) / 1e6 for line in lines]

@@ -1,0 +1,83 @@
+"""`holdfast bench` end to end, tiny: the answers are right and the JSON has its shape.
+
+No figure is judged here: this machine is shared with everything else.
+"""
+
+import json
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+FIELDS = {
+    "name",
+    "decisions_per_s",
+    "cpu_us_per_decision",
+    "p50_ms",
+    "p95_ms",
+    "p99_ms",
+    "peer",
+    "ratio",
+    "runs",
+}
+
+
+def _bench(*words: str) -> dict[str, Any]:
+    answer = subprocess.run(
+        [sys.executable, "-m", "holdfast", "bench", *words, "--runs", "1", "--json"],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=240,
+    )
+    assert answer.returncode == 0, answer.stderr[-3000:]
+    figures: dict[str, Any] = json.loads(answer.stdout.splitlines()[-1])
+    assert figures.keys() >= FIELDS
+    return figures
+
+
+@pytest.mark.kafka
+@pytest.mark.parametrize("peer", ["faust", "kstreams"])
+def test_bench_of_both_sides(peer: str) -> None:
+    """Ours and a Kafka peer answer the same small load rightly, and both have their figures."""
+    figures = _bench("reject", "--peer", peer, "--requests", "3000", "--partitions", "2")
+    contestants = {run["contestant"].partition(" ")[0]: run for run in figures["runs"]}
+    assert contestants.keys() == {"holdfast", peer}
+    ours, theirs = contestants["holdfast"], contestants[peer]
+    assert ours["decisions"] == theirs["decisions"] == 3000
+    assert ours["extra"]["accepted"] == theirs["extra"]["accepted"] > 0
+    assert figures["ratio"] > 0
+
+
+@pytest.mark.parametrize("peer", ["postgres", "postgres-batched", "redis", "redis-pipelined"])
+def test_database_peers_lose_nothing(peer: str) -> None:
+    """A database peer's totals agree with its load (the check raises otherwise)."""
+    from benchmarks import catalogue, load  # noqa: PLC0415 - as the command does
+
+    variant = catalogue.DATABASE_PEERS[peer]()[0]
+    work = load.reject(4_000, 2)
+    run = variant.run(work, lambda _what, _done, _of: None)
+    assert run.decisions == 4_000
+    assert run.decisions_per_s > 0
+
+
+@pytest.mark.kafka
+def test_latency_counts_every_request() -> None:
+    """In the open loop every request is answered, rightly, and timed."""
+    figures = _bench("latency", "--rate", "50", "--seconds", "2", "--partitions", "2")
+    assert figures["runs"][0]["decisions"] == 100
+    assert 0 < figures["p50_ms"] <= figures["p99_ms"]
+
+
+def test_a_peer_that_is_none_is_named() -> None:
+    """An unknown peer is a usage error that lists those there are."""
+    answer = subprocess.run(
+        [sys.executable, "-m", "holdfast", "bench", "spread", "--peer", "oracle"],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert answer.returncode == 2
+    assert "kstreams" in answer.stderr

@@ -1,0 +1,131 @@
+"""The benchmarks' own rules: the same load every time, and no figure for a wrong answer."""
+
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from benchmarks import check, load, report
+from benchmarks.check import Answer, WrongAnswerError
+from benchmarks.figures import Run, compare, percentiles
+from schemas.codes import Code
+from schemas.limits import QUANTITY_SCALE
+
+
+def _work(supply: int = 3) -> load.Work:
+    stock = load.leaves(2, locations=2, products=1)[:2]
+    asks = [load.Ask("a", 0, 2), load.Ask("b", 0, 2), load.Ask("c", 1, 1)]
+    return load.Work("small", 2, stock, supply, asks)
+
+
+def _answers(*changes: Answer) -> list[Answer]:
+    right = {
+        "a": Answer("a", Code.ACCEPTED, 2 * QUANTITY_SCALE, 1 * QUANTITY_SCALE, 0),
+        "b": Answer("b", Code.INSUFFICIENT_STOCK, 0, 1 * QUANTITY_SCALE, 0),
+        "c": Answer("c", Code.ACCEPTED, 1 * QUANTITY_SCALE, 2 * QUANTITY_SCALE, 0),
+    }
+    return list((right | {answer.request_id: answer for answer in changes}).values())
+
+
+def _run(contestant: str, rate: float) -> Run:
+    return Run(contestant=contestant, decisions=1, seconds=1.0, decisions_per_s=rate)
+
+
+def test_right_answers_are_counted() -> None:
+    """The replay accepts what the rules of one counter say, and counts the acceptances."""
+    assert check.replay(_work(), check.once_each(_work(), _answers())) == 2
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        Answer("b", Code.ACCEPTED, 2 * QUANTITY_SCALE, -QUANTITY_SCALE, 0),
+        Answer("a", Code.ACCEPTED, 1 * QUANTITY_SCALE, 1 * QUANTITY_SCALE, 0),
+        Answer("c", Code.ACCEPTED, 1 * QUANTITY_SCALE, 3 * QUANTITY_SCALE, 0),
+        Answer("c", Code.INSUFFICIENT_STOCK, 0, 3 * QUANTITY_SCALE, 0),
+    ],
+    ids=["oversold", "granted less", "wrong availability", "refused what fits"],
+)
+def test_a_wrong_answer_gives_no_figure(wrong: Answer) -> None:
+    """Any difference in code, grant or availability is refused."""
+    with pytest.raises(WrongAnswerError, match="expected"):
+        check.replay(_work(), check.once_each(_work(), _answers(wrong)))
+
+
+def test_a_lost_and_a_doubled_answer_give_no_figure() -> None:
+    """Every request is answered exactly once."""
+    with pytest.raises(WrongAnswerError, match="unanswered"):
+        check.once_each(_work(), _answers()[1:])
+    with pytest.raises(WrongAnswerError, match="twice"):
+        check.once_each(_work(), [*_answers(), _answers()[0]])
+
+
+def test_totals_that_do_not_fit_give_no_figure() -> None:
+    """Records, counters and supply must agree in the end."""
+    work = _work()
+    check.totals(work, reserved={0: 2, 1: 1}, held=3, records=3)
+    with pytest.raises(WrongAnswerError, match="answers"):
+        check.totals(work, reserved={0: 2, 1: 1}, held=3, records=2)
+    with pytest.raises(WrongAnswerError, match="counters"):
+        check.totals(work, reserved={0: 2, 1: 1}, held=4, records=3)
+    with pytest.raises(WrongAnswerError, match="oversold"):
+        check.totals(work, reserved={0: 4}, held=4, records=3)
+
+
+@pytest.mark.parametrize("profile", sorted(load.PROFILES))
+def test_a_load_is_the_same_every_time(profile: str) -> None:
+    """Two calls give the same work, with an id for every request."""
+    work = load.PROFILES[profile](2_000, 4)
+    assert work == load.PROFILES[profile](2_000, 4)
+    assert len({ask.request_id for ask in work.asks}) == 2_000
+    assert {ask.quantity for ask in work.asks} == {1, 2, 3}
+
+
+def test_spread_is_even_over_partitions() -> None:
+    """16 locations are four for each of four partitions, 64,000 stock keys in all."""
+    work = load.spread(64_000, 4)
+    assert len(work.leaves) == 64_000
+    assert Counter(leaf.partition for leaf in work.leaves) == dict.fromkeys(range(4), 16_000)
+
+
+def test_reject_refuses_most() -> None:
+    """About nine of ten requests of that load find no stock left."""
+    work = load.reject(40_000, 4)
+    free = [work.supply] * len(work.leaves)
+    accepted = 0
+    for ask in work.asks:
+        fits = ask.quantity <= free[ask.leaf]
+        free[ask.leaf] -= ask.quantity * fits
+        accepted += fits
+    assert 0.05 < accepted / len(work.asks) < 0.15
+
+
+def test_comparison_takes_medians_and_the_better_variant() -> None:
+    """The ratio is our median over the median of the peer's best variant."""
+    runs = [_run("holdfast", rate) for rate in (10.0, 30.0, 20.0)]
+    runs += [_run("peer (1 thread)", 4.0), _run("peer (2 threads)", 5.0)]
+    comparison = compare("spread", runs, method="m", machine="here")
+    assert comparison.decisions_per_s == 20.0
+    assert comparison.peer == "peer (2 threads)"
+    assert comparison.ratio == 4.0
+
+
+def test_percentiles_are_nearest_rank() -> None:
+    """Of 0 to 100, the percentiles are themselves."""
+    assert percentiles(list(range(101))) == (50, 95, 99)
+
+
+def test_the_report_says_what_was_saved(tmp_path: Path) -> None:
+    """Saved figures come back in table, plot and the marked part of a README, and nowhere else."""
+    runs = [_run("holdfast", 20_000.0), _run("faust", 1_000.0)]
+    report.save(compare("spread", runs, method="m", machine="a machine"), tmp_path)
+    readme = tmp_path / "README.md"
+    readme.write_text(f"before\n{report.README_BEGIN}\nstale\n{report.README_END}\nafter\n")
+    report.write(tmp_path, readme)
+    text = readme.read_text()
+    assert text.startswith("before\n")
+    assert text.endswith("\nafter\n")
+    assert "stale" not in text
+    assert "| spread | 20,000 |" in text
+    assert "| 20 |" in text
+    assert "spread: faust" in (tmp_path / "rates.svg").read_text()
