@@ -18,7 +18,7 @@ class OnHand(msgspec.Struct, frozen=True, kw_only=True):
     """A system changes measures of a stock row; `mode` is ADD or SET."""
 
     changes: dict[str, str]
-    place: dict[str, str] = RED_SMALL
+    place: dict[str, str] = msgspec.field(default_factory=RED_SMALL.copy)
     source: str = "fno"
     mode: str = "ADD"
 
@@ -31,7 +31,7 @@ class Ask(msgspec.Struct, frozen=True, kw_only=True):
 
     action: str = "RESERVE"
     quantity: str = "0"
-    place: dict[str, str] = RED_SMALL
+    place: dict[str, str] = msgspec.field(default_factory=RED_SMALL.copy)
     channel: str = "web-shop"
     name: str = ""
     of: str = ""
@@ -49,7 +49,7 @@ class Line(msgspec.Struct, frozen=True, kw_only=True):
     """One line of a basket."""
 
     quantity: str
-    place: dict[str, str] = RED_SMALL
+    place: dict[str, str] = msgspec.field(default_factory=RED_SMALL.copy)
 
 
 class Basket(msgspec.Struct, frozen=True, kw_only=True):
@@ -79,7 +79,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     sequence: int
     quantity: str
     changes: dict[str, str] = {}
-    place: dict[str, str] = RED_SMALL
+    place: dict[str, str] = msgspec.field(default_factory=RED_SMALL.copy)
     order: str = ""
     of: str = ""
     hold: bool = False
@@ -89,7 +89,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
 class Look(msgspec.Struct, frozen=True, kw_only=True):
     """Ask what can be promised at a place, by a dry run that explains itself."""
 
-    place: dict[str, str] = RED_SMALL
+    place: dict[str, str] = msgspec.field(default_factory=RED_SMALL.copy)
 
 
 class Events(msgspec.Struct, frozen=True, kw_only=True):

@@ -13,9 +13,11 @@ under the same id are the same request.
 import contextlib
 import heapq
 import itertools
+import queue
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import Future
 from typing import Any, Final, NamedTuple
 
 import structlog
@@ -101,6 +103,7 @@ class Link:
         self._numbers = itertools.count()  # Breaks ties between equal deadlines.
         self._listen_lock = threading.Lock()
         self._listening: set[tuple[str, int]] = set()
+        self._places_asked: queue.SimpleQueue[tuple[str, int, Future[None]]] = queue.SimpleQueue()
         self._ended = ""  # Why nothing can be sent any more; empty while it can.
         self._closed = False
         self._trouble = ""
@@ -189,17 +192,41 @@ class Link:
         with self._listen_lock:
             if (topic, partition) in self._listening:
                 return
-            place = TopicPartition(topic, partition)
-            try:
-                _, end = self._consumer.get_watermark_offsets(
-                    place, timeout=self._settings.connect_timeout_ms / 1000
-                )
-                self._consumer.incremental_assign([TopicPartition(topic, partition, end)])
-            except KafkaException as error:
-                raise ChannelError(
-                    f"{topic}, partition {partition} cannot be read: {error.args[0].str()}"
-                ) from error
+            if self._thread.is_alive():
+                # On the reading thread: a poll under way keeps every other call on the consumer
+                # waiting, for as long as it is repeated (confluent-kafka 2.16).
+                asked: Future[None] = Future()
+                self._places_asked.put((topic, partition, asked))
+                try:
+                    asked.result(self._settings.connect_timeout_ms / 1000 + WAKE_S)
+                except TimeoutError as error:
+                    raise ChannelError(f"{topic}, partition {partition}: no broker") from error
+            else:
+                self._assign(topic, partition)
             self._listening.add((topic, partition))
+
+    def _assign(self, topic: str, partition: int) -> None:
+        place = TopicPartition(topic, partition)
+        try:
+            _, end = self._consumer.get_watermark_offsets(
+                place, timeout=self._settings.connect_timeout_ms / 1000
+            )
+            self._consumer.incremental_assign([TopicPartition(topic, partition, end)])
+        except KafkaException as error:
+            raise ChannelError(
+                f"{topic}, partition {partition} cannot be read: {error.args[0].str()}"
+            ) from error
+
+    def _assign_asked(self) -> None:
+        with contextlib.suppress(queue.Empty):
+            while True:
+                topic, partition, asked = self._places_asked.get_nowait()
+                try:
+                    self._assign(topic, partition)
+                except ChannelError as error:
+                    asked.set_exception(error)
+                else:
+                    asked.set_result(None)
 
     def send(
         self, slot: Slot, key: bytes, value: bytes, deliver: Deliver, *, timeout_ms: int
@@ -298,6 +325,7 @@ class Link:
 
     def _turn(self) -> None:
         self._producer.poll(0)
+        self._assign_asked()
         first = self._consumer.poll(WAKE_S)
         if first is not None:
             self._on_message(first)
