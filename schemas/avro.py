@@ -73,7 +73,7 @@ def _translation(writer: Schema, reader: Schema, record: str) -> Callable[[bytes
     _refuse_unsafe(writer)
     _refuse_other_scale(writer, reader)
     theirs = fastavro.parse_schema(without_decimals(writer), named_schemas={})
-    ours = fastavro.parse_schema(without_decimals(reader), named_schemas={})
+    ours = _bytes_defaults(fastavro.parse_schema(without_decimals(reader), named_schemas={}))
 
     def translate(body: bytes) -> bytes:
         stream = BytesIO(body)
@@ -85,6 +85,24 @@ def _translation(writer: Schema, reader: Schema, record: str) -> Callable[[bytes
         return out.getvalue()
 
     return translate
+
+
+def _bytes_defaults(reader: Schema) -> Schema:
+    """Turn the defaults of bytes, text in JSON, into bytes: fastavro hands them out as they are.
+
+    Done to the parsed schema, since parsing takes only text for such a default.
+    """
+    for field in reader["fields"]:
+        kind = field["type"]
+        is_bytes = kind == "bytes" or (isinstance(kind, dict) and kind.get("type") == "bytes")
+        if is_bytes and isinstance(field.get("default"), str):
+            field["default"] = field["default"].encode("latin-1")
+        if isinstance(kind, dict) and kind.get("type") == "array":
+            kind = kind["items"]
+        kind = _not_null(kind)
+        if isinstance(kind, dict) and "fields" in kind:
+            _bytes_defaults(kind)
+    return reader
 
 
 def _full_name(part: dict[str, Any]) -> str:

@@ -11,7 +11,7 @@ from typing import Any, Final
 from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, ResourceType
 
-from schemas.topics import PARTITIONS_DEFAULT, REQUESTS, TOPICS, Topic
+from schemas.topics import PARTITIONS_DEFAULT, TOPICS, Topic
 
 ANSWER_WITHIN_S: Final = 15.0
 _LOOK_AGAIN_S: Final = 0.05
@@ -93,7 +93,7 @@ def check(
     """Differences between the cluster and the declaration, one sentence each; empty when it fits.
 
     Compared are presence, partition count, timestamp type, cleanup policy and message size.
-    `partitions` None: the co-partitioned topics must agree with reservation-requests.
+    `partitions` None: the co-partitioned topics must agree with the first declared, the requests.
 
     Raises:
         ClusterError: the cluster does not answer.
@@ -155,15 +155,13 @@ def _partition_counts(admin: AdminClient) -> dict[str, int]:
 def partitions_found(
     admin: AdminClient, topics: Sequence[Topic] = tuple(TOPICS.values())
 ) -> int | None:
-    """Partition count of the co-partitioned topics that exist: of the requests, else of any.
+    """Partition count of the co-partitioned topics that exist: of the first one declared.
 
     Raises:
         ClusterError: the cluster does not answer.
 
     """
     counts = _partition_counts(admin)
-    if REQUESTS in counts:
-        return counts[REQUESTS]
     shared = [counts[t.name] for t in topics if t.co_partitioned and t.name in counts]
     return shared[0] if shared else None
 

@@ -124,3 +124,29 @@ TOPICS: Final[Mapping[str, Topic]] = {
     )
 }
 SOURCES: Final = (REQUESTS, TRANSACTIONS)
+
+
+def described() -> list[dict[str, str]]:
+    """Every topic in words: the rows of `holdfast topics list` and of the table in README.md."""
+    return [
+        {
+            "topic": topic.name,
+            "key": topic.key,
+            "value": topic.schema or "bytes",
+            "partitions": f"{PARTITIONS_DEFAULT} by default" if topic.co_partitioned else "1",
+            "kept": f"{topic.retention_ms // DAY_MS} days"
+            if topic.cleanup_policy == "delete"
+            else "latest of each key",
+            "timestamp": topic.timestamp_type,
+        }
+        for topic in TOPICS.values()
+    ]
+
+
+def markdown_table() -> str:
+    """Table of the topics for a page."""
+    rows = described()
+    lines = [list(rows[0]), ["---"] * len(rows[0]), *(list(row.values()) for row in rows)]
+    # A bar would end the cell, in a code span too.
+    escaped = [[cell.replace("|", r"\|") for cell in cells] for cells in lines]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in escaped)

@@ -17,7 +17,7 @@ from compose.stack import Addresses
 from holdfast.connection import Stop, find_settings
 from producers.settings import Settings
 from schemas import cluster, registry
-from schemas.topics import PARTITIONS_DEFAULT, TOPICS
+from schemas.topics import PARTITIONS_DEFAULT, TOPICS, described, markdown_table
 
 app = typer.Typer(no_args_is_help=True, help="The topics: create, compare, list.")
 schemas_app = typer.Typer(
@@ -97,12 +97,19 @@ def check(
 
 
 @app.command("list")
-def list_topics(*, as_json: AsJson = False) -> None:
+def list_topics(
+    *,
+    markdown: Annotated[bool, typer.Option("--markdown", help="As a table for a page.")] = False,
+    as_json: AsJson = False,
+) -> None:
     """Show every topic as declared: key, value, partitions, retention. Needs no broker."""
+    rows = described()
     if as_json:
-        print(msgspec.json.encode([_row(name) for name in TOPICS]).decode())
+        print(msgspec.json.encode(rows).decode())
         return
-    rows = [_row(name) for name in TOPICS]
+    if markdown:
+        print(markdown_table())
+        return
     table = Table(*rows[0], box=None, pad_edge=False)
     for row in rows:
         table.add_row(*row.values())
@@ -192,16 +199,3 @@ def _report(differences: list[str], done: str, console: Console, *, as_json: boo
         print(msgspec.json.encode({"differences": differences}).decode())
     if differences:
         raise typer.Exit(EXIT_DIFFERS)
-
-
-def _row(name: str) -> dict[str, str]:
-    topic = TOPICS[name]
-    days = topic.retention_ms // 86_400_000
-    return {
-        "topic": topic.name,
-        "key": topic.key,
-        "value": topic.schema or "bytes",
-        "partitions": f"{PARTITIONS_DEFAULT} by default" if topic.co_partitioned else "1",
-        "kept": f"{days} days" if topic.cleanup_policy == "delete" else "latest of each key",
-        "timestamp": topic.timestamp_type,
-    }

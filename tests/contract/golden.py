@@ -5,13 +5,15 @@ last recorded one (documentation aside). A recorded file is never edited and nev
 the topics hold such bytes for as long as they are kept.
 """
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
 import msgspec
 
 from schemas import avro
-from schemas.codec import FRAME_BYTES, Codec
+from schemas.codec import FRAME_BYTES, Codec, Undecodable
+from schemas.codes import Code
 from schemas.registry import FixedSchemaIds
 from tests.contract import samples
 
@@ -89,6 +91,15 @@ def decoders(codec: Codec) -> dict[str, Any]:
         "InventoryEvent": codec.decode_event,
         "DeadLetter": codec.decode_dead_letter,
     }
+
+
+def outcome(decode: Callable[[bytes], object], value: bytes) -> Code | None:
+    """None when it decodes, else the code that says why not; any other exception goes on."""
+    try:
+        decode(value)
+    except Undecodable as refusal:
+        return refusal.code
+    return None
 
 
 def record_new() -> list[Path]:
