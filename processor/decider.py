@@ -125,7 +125,6 @@ class StockDecider:
         message: Message = {
             "key": result.request_id.encode(),
             "value": self._codec.encode_result(result),
-            "partition": self._partition,
         }
         outputs.messages[topics.RESULTS].append(message)
 
@@ -213,7 +212,6 @@ class StockDecider:
             message: Message = {
                 "key": event.source_id.encode(),
                 "value": self._codec.encode_event(event),
-                "partition": self._partition,
             }
             messages.append(message)
 
@@ -231,7 +229,6 @@ class StockDecider:
         message: Message = {
             "key": record.key,
             "value": self._codec.encode_dead_letter(letter),
-            "partition": 0,
         }
         outputs.messages[topics.DEAD_LETTERS].append(message)
 

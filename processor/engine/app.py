@@ -172,6 +172,7 @@ def _wire(app: EngineApp, settings: EngineSettings, domain: Domain, kafka: Kafka
         transactional_id=f"{settings.app_id}-{_instance_name(settings)}",
         transaction_timeout_ms=settings.session_timeout_ms,
         changelog=app.changelog,
+        dead_letters=domain.dead_letter_topic,
         local_kinds=domain.local_kinds,
         reach=reach,
     )

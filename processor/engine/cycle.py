@@ -111,17 +111,29 @@ class WorkerAssignment:
 class _OpenBatch:
     """What has been decided since the last transaction was sealed."""
 
-    __slots__ = ("outputs", "records", "topics", "touched")
+    __slots__ = ("_output_topics", "outputs", "records", "topics", "touched")
 
-    def __init__(self, topics: Sequence[str]) -> None:
-        self.outputs = Outputs(topics)
+    def __init__(self, output_topics: Sequence[str]) -> None:
+        self._output_topics = output_topics
+        self.outputs: dict[int, Outputs] = {}
         self.records = 0
         self.touched: dict[int, set[str]] = {}
         self.topics: dict[str, int] = {}
 
+    def of(self, partition: int) -> Outputs:
+        """Outputs of one source partition."""
+        outputs = self.outputs.get(partition)
+        if outputs is None:
+            outputs = self.outputs[partition] = Outputs(self._output_topics)
+        return outputs
+
     def messages(self) -> int:
         """Number of output messages so far."""
-        return sum(map(len, self.outputs.messages.values())) + len(self.outputs.addressed)
+        return sum(map(len, self.outputs.values()))
+
+    def count(self, topic: str) -> int:
+        """Number of output messages for the topic."""
+        return sum(len(outputs.messages[topic]) for outputs in self.outputs.values())
 
 
 class _UnderWay:
@@ -253,9 +265,10 @@ class Cycle:
             if not records:
                 return
         opened = self._open
-        dead_letters = opened.outputs.messages[self._dead_letters]
+        outputs = opened.of(partition.number)
+        dead_letters = outputs.messages[self._dead_letters]
         dead_before = len(dead_letters)
-        partition.decider.decide(records, opened.outputs)
+        partition.decider.decide(records, outputs)
         partition.positions[topic] = last.offset + 1
         partition.decided_at = time.monotonic()
         opened.records += len(records)
@@ -348,7 +361,7 @@ class Cycle:
             partition.decider.committed()
         metrics.BATCHES.inc()
         metrics.BATCH_RECORDS.observe(under_way.batch.records)
-        metrics.DEAD_LETTERS.inc(len(under_way.opened.outputs.messages[self._dead_letters]))
+        metrics.DEAD_LETTERS.inc(under_way.opened.count(self._dead_letters))
         for topic, records in under_way.opened.topics.items():
             metrics.DECIDED.labels(topic).inc(records)
 

@@ -9,8 +9,7 @@ order over the same rows give the same rows and outputs.
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
-# A message of confluent-kafka's `produce_batch`: {"key": bytes, "value": bytes | None, "partition":
-# int}.
+# A message of confluent-kafka's `produce_batch`: {"key": bytes | None, "value": bytes}.
 Message = dict[str, Any]
 
 
@@ -60,13 +59,13 @@ class Rows(Protocol):
 
 
 class Outputs:
-    """What one engine batch will produce, by topic; shared by all partitions of the worker.
+    """What the records of one source partition will produce.
 
     Attributes:
-        messages: topic to messages, produced with `produce_batch`; topics as named by
-        `Domain.output_topics`. addressed: messages with headers for topics of the requester's
-        choice: (topic, partition or None, key, value,
-            headers); these are produced one by one.
+        messages: topic (of `Domain.output_topics`) to messages. They go to the partition of the
+            same number, dead letters to the one partition of their topic.
+        addressed: messages with headers for topics of the requester's choice: (topic, partition or
+            None, key, value, headers); these are produced one by one.
 
     """
 
@@ -77,6 +76,9 @@ class Outputs:
         self.addressed: list[
             tuple[str, int | None, bytes | None, bytes, list[tuple[str, bytes]]]
         ] = []
+
+    def __len__(self) -> int:
+        return sum(map(len, self.messages.values())) + len(self.addressed)
 
 
 class PartitionDecider(Protocol):

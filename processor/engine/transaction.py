@@ -40,7 +40,7 @@ class SealedBatch(msgspec.Struct, frozen=True):
         group_metadata: membership under which the records were fetched.
         offsets: (source topic, partition) to the next offset to read.
         rows: partition to changed rows, changelog order; the watermark row is the last of each.
-        outputs: messages to produce.
+        outputs: source partition to the messages to produce.
         records: number of source records decided.
 
     """
@@ -48,7 +48,7 @@ class SealedBatch(msgspec.Struct, frozen=True):
     group_metadata: bytes
     offsets: Mapping[tuple[str, int], int]
     rows: Mapping[int, Changes]
-    outputs: Outputs
+    outputs: Mapping[int, Outputs]
     records: int
 
 
@@ -62,10 +62,12 @@ class TransactionWriter:
         transactional_id: str,
         transaction_timeout_ms: int,
         changelog: str,
+        dead_letters: str,
         local_kinds: frozenset[int],
         reach: Callable[[str], None],
     ) -> None:
         self._changelog = changelog
+        self._dead_letters = dead_letters
         self._local_kinds = local_kinds
         self._reach = reach
         self._producer = Producer(
@@ -121,11 +123,8 @@ class TransactionWriter:
         ends = {
             partition: self._produce_rows(partition, rows) for partition, rows in batch.rows.items()
         }
-        for topic, messages in batch.outputs.messages.items():
-            self._produce(topic, messages)
-        for topic, partition, key, value, headers in batch.outputs.addressed:
-            where = {} if partition is None else {"partition": partition}
-            producer.produce(topic, value=value, key=key, headers=headers, **where)
+        for partition, outputs in batch.outputs.items():
+            self._produce_outputs(partition, outputs)
         reach("after-produce")
         offsets = [
             TopicPartition(topic, partition, offset)
@@ -137,6 +136,14 @@ class TransactionWriter:
         producer.poll(0)
         reach("after-commit")
         return {partition: _delivered(partition, end) for partition, end in ends.items()}
+
+    def _produce_outputs(self, partition: int, outputs: Outputs) -> None:
+        for topic, messages in outputs.messages.items():
+            # confluent-kafka 2.16 documents a partition per message, and ignores it.
+            self._produce(topic, messages, None if topic == self._dead_letters else partition)
+        for topic, wanted, key, value, headers in outputs.addressed:
+            where = {} if wanted is None else {"partition": wanted}
+            self._producer.produce(topic, value=value, key=key, headers=headers, **where)
 
     def _produce_rows(self, partition: int, rows: Changes) -> list[int]:
         """Produce the partition's rows.

@@ -16,6 +16,7 @@ from confluent_kafka.admin import AdminClient, NewTopic
 from compose.stack import LocalStack
 from processor.engine.faults import CRASH_POINTS, EXIT_CRASH_POINT, EXIT_FAULT
 from schemas import limits, topics
+from schemas.partitioning import partition_of
 from tests.support.eventually import eventually
 
 pytestmark = pytest.mark.kafka
@@ -88,6 +89,7 @@ class Cluster:
         for message in self._reader.consume(10_000, 0.2):
             assert message.error() is None
             key, count = message.value().split(b"@")[0].split(b"=")
+            assert message.partition() == partition_of(key, PARTITIONS)
             assert int(count) == self.counts.get(key, 0) + 1, f"{key!r} jumped to {count!r}"
             self.counts[key] = int(count)
             self.answers += 1

@@ -13,8 +13,7 @@ from schemas import topics
 class CountingDecider:
     """Counts the records of one partition."""
 
-    def __init__(self, partition: int, rows: Rows, checkpoint: bytes | None) -> None:
-        self._partition = partition
+    def __init__(self, rows: Rows, checkpoint: bytes | None) -> None:
         self._rows = rows
         self._decided = int(checkpoint or b"0")
 
@@ -24,14 +23,14 @@ class CountingDecider:
         for record in records:
             self._decided += 1
             if record.value == b"junk":
-                letter = {"value": record.value, "key": record.key, "partition": 0}
+                letter = {"value": record.value, "key": record.key}
                 outputs.messages[topics.DEAD_LETTERS].append(letter)
                 continue
             key = record.key or b""
             count = int(self._rows.get(b"K" + key) or b"0") + 1
             self._rows.put(b"K" + key, b"%d" % count)
             answer = b"%s=%d@%d" % (key, count, record.offset)
-            answers.append({"key": key, "value": answer, "partition": self._partition})
+            answers.append({"key": key, "value": answer})
 
     def checkpoint(self) -> bytes:
         """Number of records decided."""
@@ -66,5 +65,5 @@ class CountingDomain:
         self, partition: int, partitions: int, rows: Rows, checkpoint: bytes | None, /
     ) -> CountingDecider:
         """Decider of one partition."""
-        del partitions
-        return CountingDecider(partition, rows, checkpoint)
+        del partition, partitions
+        return CountingDecider(rows, checkpoint)
