@@ -15,7 +15,7 @@ from processor.inventory import offsets
 from processor.inventory import rows as row
 from processor.inventory.lines import Refusal, base_dimensions, id_is_valid, text_is_valid
 from processor.inventory.state import PartitionState
-from processor.inventory.stock import ProductLocation
+from processor.inventory.stock import ProductLocation, clamp
 from schemas import limits
 from schemas.codes import Code
 from schemas.messages import InventoryEvent, InventoryTransaction, TransactionStatus
@@ -69,9 +69,22 @@ def decide_transaction(state: PartitionState, event: InventoryTransaction) -> li
         dimensions=event.dimensions,
         transaction_id="" if status is None else status.transaction_id,
         order_id="" if status is None else status.order_id,
+        available=_available(state, event),
         message=message,
     )
     return [head, *state.events]
+
+
+def _available(state: PartitionState, event: InventoryTransaction) -> int:
+    """What could be promised now at the finest level of the event's stock row; 0 if it has none."""
+    rules = state.rules
+    own = _locate(state, event, event.dimensions)
+    if isinstance(own, Refusal) or rules.default_measure not in rules.reservation_measures:
+        return 0
+    location, dimensions = own
+    availability = rules.reservation_measures[rules.default_measure].availability
+    path = location.path(availability, rules.values_of(dimensions))
+    return clamp(min(node.free for node in path) if rules.hierarchical else path[-1].free)
 
 
 def _decide(state: PartitionState, event: InventoryTransaction) -> tuple[Code, str]:
