@@ -323,7 +323,8 @@ def _levels(case: Case) -> list[Level]:
 
 def _wrong(location: ProductLocation, reservation: bytes | None) -> _Taken:
     level = location.levels.get(reservation) if reservation else None
-    if level is not None:
+    # A level where nothing is reserved may or may not be in memory: it must not make a difference.
+    if level is not None and (level.reserved or level.unswept):
         message = "the id belongs to other dimension values"
         return _Taken([], Code.OFFSET_WRONG_DIMENSIONS, level, message)
     message = "no such reservation of that product there"
