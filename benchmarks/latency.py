@@ -10,7 +10,8 @@ from benchmarks.load import Work, spread
 from benchmarks.openloop import OpenLoop, Timing
 from benchmarks.programs import CpuSampler, Program
 
-WARM_UP_S: Final = 5  # Start, JIT and caches; sent and checked, but not counted.
+PROBES: Final = 200  # Sent first and waited for: the loop begins when the contestant answers.
+WARM_UP_S: Final = 5  # JIT and caches; sent and checked, but not counted.
 ANSWER_WITHIN_S: Final = 60.0
 METHOD: Final = (
     "open loop at a fixed rate; time from the instant a request was due to its answer being read "
@@ -22,7 +23,7 @@ def run(
     contestant: KafkaContestant, progress: Progress, *, rate: int, seconds: int, partitions: int
 ) -> Run:
     """One contestant at one rate on a fresh broker."""
-    work = spread(rate * (WARM_UP_S + seconds), partitions)
+    work = spread(PROBES + rate * (WARM_UP_S + seconds), partitions)
 
     def report(what: str, done: int, of: int) -> None:
         progress(f"{contestant.name}: {what}", done, of)
@@ -45,11 +46,14 @@ def _measure(
     site: Site, work: Work, rate: int, programs: list[Program]
 ) -> tuple[list[Timing], CpuSampler]:
     records = drain.request_records(site, work)
-    numbers = {ask.request_id.encode(): number for number, ask in enumerate(work.asks)}
+    ids = [ask.request_id.encode() for ask in work.asks]
+    probes = {request_id: number for number, request_id in enumerate(ids[:PROBES])}
+    paced = {request_id: number for number, request_id in enumerate(ids[PROBES:])}
     loop = OpenLoop(site, work.partitions, rate)
     try:
         with CpuSampler([program.pid for program in programs]) as cpu:
-            timings = loop.run(records, numbers, lambda: programs, within_s=ANSWER_WITHIN_S)
+            loop.run(records[:PROBES], probes, lambda: programs, within_s=ANSWER_WITHIN_S)
+            timings = loop.run(records[PROBES:], paced, lambda: programs, within_s=ANSWER_WITHIN_S)
     finally:
         loop.close()
     return timings, cpu

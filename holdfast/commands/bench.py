@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 EXIT_WRONG = 1
 EXIT_USAGE = 2
 REPORT = "report"
+WIDTH_IN_A_FILE = 130
 
 
 def register(app: typer.Typer) -> None:
@@ -64,6 +65,8 @@ def bench(
     from benchmarks import catalogue, check, programs, report  # noqa: PLC0415 - not for --help
 
     console = Console(stderr=True)
+    if not console.is_terminal:
+        console = Console(stderr=True, width=WIDTH_IN_A_FILE)
     if name == REPORT:
         for path in report.write(readme=Path("README.md")):
             console.print(f"written: {path}")
