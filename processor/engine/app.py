@@ -4,6 +4,7 @@ App, agent, table, group membership and worker lifecycle; the engine does the re
 """
 
 import asyncio
+import gc
 import threading
 import uuid
 from collections.abc import Callable, Sequence
@@ -28,6 +29,7 @@ from processor.engine.transport import BatchTransport, Polled
 
 INIT_TIMEOUT_S: Final = 60.0  # Fencing waits for what an earlier incarnation left open.
 STOP_SECONDS_MAX: Final = 4.5
+COLLECT_SECONDS: Final = 10.0
 
 log = structlog.get_logger(__name__)
 
@@ -96,6 +98,11 @@ class EngineApp(faust.App):
         """
         self.ownership.learn_topics()
         self.writer.start(INIT_TIMEOUT_S)
+        # What is loaded now stays: not looked at again. Inside a batch nothing is collected: the
+        # records of a batch hold no cycles, and looking for some cost a sixth of its time.
+        gc.collect()
+        gc.freeze()
+        gc.disable()
 
     async def on_stop(self) -> None:
         """Stop gracefully, within a bound.
@@ -160,7 +167,7 @@ def create_app(settings: EngineSettings, domain: Domain, kafka: Kafka) -> Engine
     app.changelog = table.changelog_topic.get_topic_name()
     _wire(app, settings, domain, kafka)
     _declare_agent(app, settings)
-    _declare_timer(app)
+    _declare_timers(app)
     return app
 
 
@@ -212,7 +219,12 @@ def _declare_agent(app: EngineApp, settings: EngineSettings) -> None:
                 fail_stop("deciding failed", error)
 
 
-def _declare_timer(app: EngineApp) -> None:
+def _declare_timers(app: EngineApp) -> None:
+    @app.timer(interval=COLLECT_SECONDS)  # type: ignore[untyped-decorator]
+    async def collect_garbage() -> None:
+        """Collect the cycles that asyncio and Faust make, between batches."""
+        gc.collect(1)
+
     @app.timer(interval=TICK_SECONDS / 2)  # type: ignore[untyped-decorator]
     async def tick() -> None:
         """Keep time moving where something comes due."""
