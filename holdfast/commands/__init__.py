@@ -1,1 +1,4 @@
-"""One module per command group; each builds a typer app or a function that `holdfast.cli` mounts."""
+"""One module per command group.
+
+Each builds a typer app or a function that `holdfast.cli` mounts.
+"""

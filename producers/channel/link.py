@@ -29,7 +29,6 @@ from confluent_kafka import (
     Producer,
     TopicPartition,
 )
-from schemas.codec import Codec, Undecodable
 
 from producers.channel.outcomes import (
     Answer,
@@ -42,6 +41,7 @@ from producers.channel.outcomes import (
 )
 from producers.settings import Settings
 from schemas import limits, topics
+from schemas.codec import Codec, Undecodable
 from schemas.partitioning import partition_of
 
 UNSETTLED_MAX: Final = (
@@ -151,7 +151,7 @@ class Link:
                 self.partitions[topic] = self._count_partitions(topic)
             self.listen(topics.DEAD_LETTERS, 0)
         except BaseException:
-            self._consumer.close()
+            self._let_go(0)
             raise
         self._thread.start()
 
@@ -306,9 +306,14 @@ class Link:
         if self._thread.ident is not None:
             self._thread.join()
         self._fail_all("the client was closed before the answer came")
-        if self._producer.flush(max(0.0, deadline_s - time.monotonic())):
+        self._let_go(max(0.0, deadline_s - time.monotonic()))
+
+    def _let_go(self, flush_s: float) -> None:
+        """End both clients; what the broker has not confirmed by then is dropped."""
+        if self._producer.flush(flush_s):
             self._producer.purge()
             self._producer.flush(1)
+        self._producer.close()
         self._consumer.close()
 
     # The thread.

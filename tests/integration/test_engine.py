@@ -1,4 +1,4 @@
-"""The engine alone, on a real broker: a counter per key is wrong once one record is lost or doubled."""
+"""The engine alone, on a real broker: a counter per key shows one lost or doubled record."""
 
 import contextlib
 import os
@@ -136,7 +136,7 @@ def test_every_crash_point_loses_and_doubles_nothing(cluster: Cluster) -> None:
 
 
 def test_a_zombie_gets_nothing_in_and_a_wiped_disk_is_rebuilt(cluster: Cluster) -> None:
-    """A worker stopped past its session, its peer, and a worker with an empty disk count exactly."""
+    """A worker stopped past its session, its peer, and an empty disk: all count exactly."""
     zombie = cluster.worker("one")
     cluster.send(500)
     cluster.all_answered()

@@ -1,7 +1,7 @@
 """A domain that knows no stock: it counts records per key. For tests of the engine alone.
 
-Every record adds one to the counter of its key and answers `key=count@offset`. Values `junk` go to the dead letters.
-The counter is wrong as soon as one record is lost or decided twice.
+Every record adds one to the counter of its key and answers `key=count@offset`. Values `junk` go to
+the dead letters. The counter is wrong as soon as one record is lost or decided twice.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
