@@ -1,0 +1,1 @@
+"""The house rules that ruff and mypy do not know."""
