@@ -37,6 +37,8 @@ SCHEMA_OF: Final = {
     topics.REQUESTS: "ReservationRequest",
     topics.TRANSACTIONS: "InventoryTransaction",
 }
+# Others, such as a warning that supply ran short, follow from what is judged here.
+JUDGED: Final = frozenset({"TRANSACTION", "OFFSET_APPLIED", "OFFSET_FAILED", "OFFSET_REVERTED"})
 TOLD: Final = ("sequence", "at_ms", "source_id")
 SUPPLIED: Final = frozenset(
     {
@@ -183,6 +185,8 @@ class PartitionCheck:
                 self.findings.note("wrong", f"{name_of(record)} has key {record.key!r}")
         for record in self.own(self.history.events):
             fields = self.wire.read(record.value, "InventoryEvent")
+            if fields["event_type"] not in JUDGED:
+                continue
             if fields["source_topic"] == topics.TRANSACTIONS:
                 self.events.setdefault(fields["source_offset"], []).append(fields)
             else:

@@ -68,6 +68,12 @@ def warehouses(partitions: int) -> list[tuple[str, str]]:
     return found
 
 
+def location_of(granted: Granted) -> tuple[str, str]:
+    """Site and warehouse of a reservation."""
+    named = {name.lower(): value for name, value in granted.dimensions.items()}
+    return named["siteid"], named["locationid"]
+
+
 def location_key(site: str, warehouse: str) -> bytes:
     """Key of the records of a warehouse."""
     return f"{ORGANIZATION}|{site}|{warehouse}".encode()
@@ -354,6 +360,9 @@ class Load:
         if not self.granted:
             return self.receipt()
         granted = self.random.choice(self.granted)
+        if self.random.random() < 0.1:  # An order that goes away before the ERP reserved for it.
+            gone = Shipment(granted, self.next_id("t"), 1, granted.quantity)
+            return self.status(gone, "CANCELLED", [])
         quantity = self.random.choice((granted.quantity, granted.quantity, granted.quantity + UNIT))
         shipment = Shipment(granted, self.next_id("t"), 1, quantity)
         self.shipments.append(shipment)
@@ -367,6 +376,13 @@ class Load:
         shipment = self.shipments.popleft()
         if self.random.random() < 0.1:
             return self.status(shipment, "ON_ORDER", [])
+        if self.random.random() < 0.2:
+            undone = {
+                "measure": "fno.reservphysical",
+                "quantity": -shipment.quantity,
+                "dimensions": None,
+            }
+            return self.status(shipment._replace(sequence=3), "CANCELLED", [undone])
         taken = [
             {"measure": name, "quantity": -shipment.quantity, "dimensions": None}
             for name in ("fno.physicalinvent", "fno.reservphysical")
@@ -376,7 +392,8 @@ class Load:
     def status(self, shipment: Shipment, status: str, changes: list[Fields]) -> Draft:
         """An ERP transaction reaches a status; names what it offsets in one of three ways."""
         granted = shipment.granted
-        way = self.random.choice(("reservation_id", "reservation_id", "hold_id", "auto", "wrong"))
+        ways = ("reservation_id", "reservation_id", "hold_id", "auto", "nonsense", "elsewhere")
+        way = self.random.choice(ways)
         transaction: Fields = {
             "transaction_id": shipment.transaction_id,
             "status": status,
@@ -386,9 +403,21 @@ class Load:
             "hold_id": granted.hold_id if way == "hold_id" else "",
             "auto_offset": way == "auto",
         }
-        if way == "wrong":
-            transaction["reservation_id"] = "nonsense"
+        if way == "nonsense":
+            transaction["reservation_id"] = way
+        if way == "elsewhere":
+            transaction["reservation_id"] = self.neighbour(granted).reservation_id
         return self.event(granted.product_id, granted.dimensions, changes, transaction)
+
+    def neighbour(self, granted: Granted) -> Granted:
+        """Another reservation of the same product at the same warehouse, if one is found."""
+        for other in self.random.sample(self.granted, min(50, len(self.granted))):
+            near = other.product_id == granted.product_id and location_of(other) == location_of(
+                granted
+            )
+            if near and other.reservation_id != granted.reservation_id:
+                return other
+        return granted
 
     def tell_again(self) -> Draft:
         """An ERP event twice."""

@@ -41,6 +41,7 @@ SIGNS: Final = {
 OFFSETTING: Final = frozenset(
     {"RESERVED_ORDERED", "RESERVED_PHYSICAL", "PICKED", "DEDUCTED", "SOLD"}
 )
+LADDER: Final = OFFSETTING | {"QUOTATION_ISSUE", "ON_ORDER"}
 ENDED: Final = frozenset({"CANCELLED", "DELETED"})
 
 Row = frozenset[tuple[str, str]]  # full dimension values of a stock row
@@ -182,9 +183,9 @@ class Entry:
     """What the ledger knows of one ERP transaction."""
 
     def __init__(self) -> None:
-        self.sequence = -1
+        self.sequence: int | None = None
+        self.quantity = 0
         self.offset = 0
-        self.place: Place | None = None
 
 
 class Refused(Exception):
@@ -213,7 +214,7 @@ class Model:
         self.ids = ids
         self.shelves: Shelves = {}
         self.answers: dict[str, tuple[Fields, Answer]] = {}
-        self.events: set[str] = set()
+        self.events: dict[str, Fields] = {}
         self.ledger: dict[tuple[str, str], Entry] = {}
         self.counted_at: dict[Counted, int] = {}
 
@@ -254,25 +255,27 @@ class Model:
         if request["action"] == "RESERVE" and line["quantity"] > 0:
             return reserve(shelf, place, line, number)
         if request["action"] == "RESERVE":
-            return give_back(shelf, place, -line["quantity"])
+            return give_back(shelf, place, -line["quantity"], line)
         if request["action"] == "UNRESERVE":
             return self._unreserve(shelf, place, line)
-        return self._release(shelf, place, line)
+        return self._release(shelf, place, line, number)
 
     def _unreserve(self, shelf: Shelf, place: Place, line: Fields) -> Line:
         detail = line["detail"] or {}
         if self.ids.get(detail.get("reservation_id", "")) != place:
             available = shelf.available(place.node)
             return Line(Code.RESERVATION_UNKNOWN, 0, available, line["quantity"])
-        return give_back(shelf, place, line["quantity"])
+        return give_back(shelf, place, line["quantity"], line)
 
-    def _release(self, shelf: Shelf, place: Place, line: Fields) -> Line:
-        detail = line["detail"] or {}
-        reservation_id, _, number_text = detail.get("hold_id", "").rpartition("-")
-        number = int(number_text) if number_text.isdecimal() else -1
+    def _release(self, shelf: Shelf, place: Place, line: Fields, now: int) -> Line:
+        """Take back from one hold; `now` is the number a hold made now would have."""
+        text, _, digits = (line["detail"] or {}).get("hold_id", "").rpartition("-")
+        number = int(digits) if digits.isdecimal() else now
         holds = shelf.holds.get(place.node, {})
-        if self.ids.get(reservation_id) != place or number not in holds:
-            return Line(Code.HOLD_UNKNOWN, 0, shelf.available(place.node), line["quantity"])
+        if self.ids.get(text) != place or number not in holds:
+            ended = self.ids.get(text) == place and number < now
+            code = Code.HOLD_CLOSED if ended else Code.HOLD_UNKNOWN
+            return Line(code, 0, shelf.available(place.node), line["quantity"])
         asked = line["quantity"] or holds[number].quantity
         taken = shelf.take(place.node, asked, hold=number)
         code = Code.ACCEPTED if taken == asked else Code.PARTIAL
@@ -283,8 +286,9 @@ class Model:
         if not text_is_valid(event["event_id"], 128):
             return Happening(Code.REQUEST_ID_INVALID)
         if event["event_id"] in self.events:
-            return Happening(Code.DUPLICATE)
-        self.events.add(event["event_id"])
+            same = self.events[event["event_id"]] == event
+            return Happening(Code.DUPLICATE if same else Code.REQUEST_ID_REUSED)
+        self.events[event["event_id"]] = event
         try:
             check_event(event)
         except Refused as refused:
@@ -294,42 +298,70 @@ class Model:
             return Happening(apply_changes(self.shelves, self.counted_at, event))
         known = (event["organization_id"], status["transaction_id"])
         entry = self.ledger.setdefault(known, Entry())
-        if status["sequence"] <= entry.sequence:
+        if entry.sequence is not None and status["sequence"] <= entry.sequence:
             return Happening(Code.STALE)
+        happening = self._reach(event, entry)
         entry.sequence = status["sequence"]
+        entry.quantity = 0 if status["status"] in ENDED else status["quantity"]
         apply_changes(self.shelves, self.counted_at, event)
-        if status["status"] not in OFFSETTING:
-            return Happening(Code.APPLIED)
-        due = status["quantity"] - entry.offset
-        if due <= 0:
-            return Happening(Code.APPLIED)
-        return self._offset(event, entry, due)
+        return happening
 
-    def _offset(self, event: Fields, entry: Entry, due: int) -> Happening:
-        """Take what an ERP transaction has taken over from the holds, once a unit."""
+    def _reach(self, event: Fields, entry: Entry) -> Happening:
+        """An ERP transaction reaches a status: what is due is taken from the holds."""
         status = event["transaction"]
-        node = node_of(lowered(event["dimensions"]))
-        place = Place(event["organization_id"], event["product_id"], node)
-        hold: int | None = None
-        if status["hold_id"]:
-            reservation_id, _, number = status["hold_id"].rpartition("-")
-            hold = int(number)
-        elif status["reservation_id"]:
-            reservation_id = status["reservation_id"]
-        elif status["auto_offset"]:
-            reservation_id = next((text for text, of in self.ids.items() if of == place), "")
-        else:
+        if status["status"] in ENDED:
+            left = max(status["quantity"], entry.quantity) - entry.offset
+            entry.offset = 0
+            return self._give_up(event, left) if left > 0 else Happening(Code.APPLIED)
+        if status["status"] not in LADDER:
             return Happening(Code.APPLIED)
-        if self.ids.get(reservation_id) != place:
-            failed = Follow("OFFSET_FAILED", Code.OFFSET_WRONG_RESERVATION, 0, due)
-            return Happening(Code.OFFSET_WRONG_RESERVATION, (failed,))
-        taken = shelf_of(self.shelves, place).take(node, due, status["order_id"], hold)
+        assert status["status"] in OFFSETTING or not entry.offset, "no steps back in the model"
+        due = status["quantity"] - entry.offset if status["status"] in OFFSETTING else 0
+        named = status["hold_id"] or status["reservation_id"] or status["auto_offset"]
+        if due < 0:
+            entry.offset += due  # Reduced: the ERP gives the stock back by its own measures.
+        if due <= 0 or not named:
+            return Happening(Code.APPLIED)
+        taken, code = self._take(event, due)
         entry.offset += taken
         if taken == due:
             applied = Follow("OFFSET_APPLIED", Code.OFFSET_APPLIED, taken, 0)
             return Happening(Code.OFFSET_APPLIED, (applied,))
-        code = Code.OFFSET_PARTIAL if taken else Code.OFFSET_NOTHING_RESERVED
-        return Happening(code, (Follow("OFFSET_FAILED", code, taken, due - taken),))
+        failed = Follow("OFFSET_FAILED", code, taken, due - taken)
+        return Happening(code, (failed,))
+
+    def _give_up(self, event: Fields, left: int) -> Happening:
+        """A demand that went away before it was offset takes its hold with it."""
+        status = event["transaction"]
+        if not (status["hold_id"] or status["reservation_id"] or status["auto_offset"]):
+            return Happening(Code.APPLIED)
+        taken, code = self._take(event, left)
+        if taken:
+            applied = Follow("OFFSET_APPLIED", Code.OFFSET_APPLIED, taken, left - taken)
+            return Happening(Code.OFFSET_APPLIED, (applied,))
+        if code == Code.OFFSET_NOTHING_RESERVED:
+            return Happening(Code.APPLIED)
+        return Happening(code, (Follow("OFFSET_FAILED", code, 0, left),))
+
+    def _take(self, event: Fields, quantity: int) -> tuple[int, Code]:
+        """Take from the holds that a status names; the code is for when that is not enough."""
+        status = event["transaction"]
+        node = node_of(lowered(event["dimensions"]))
+        place = Place(event["organization_id"], event["product_id"], node)
+        shelf = shelf_of(self.shelves, place)
+        hold: int | None = None
+        text = status["reservation_id"]
+        if status["hold_id"]:
+            text, _, number = status["hold_id"].rpartition("-")
+            hold = int(number)
+        if text and self.ids.get(text) != place:
+            other = self.ids.get(text)
+            here = other is not None and shelf_of(self.shelves, other) is shelf
+            if here and other is not None and shelf.reserved(other.node):
+                return 0, Code.OFFSET_WRONG_DIMENSIONS
+            return 0, Code.OFFSET_WRONG_RESERVATION
+        taken = shelf.take(node, quantity, status["order_id"], hold)
+        return taken, Code.OFFSET_PARTIAL if taken else Code.OFFSET_NOTHING_RESERVED
 
 
 def apply_changes(shelves: Shelves, counted_at: dict[Counted, int], event: Fields) -> Code:
@@ -364,12 +396,12 @@ def check_event(event: Fields) -> None:
     """
     for change in event["changes"]:
         measure = change["measure"].lower()
-        if measure == RESERVED:
-            raise Refused(Code.MEASURE_RESERVED)
-        if measure not in SIGNS:
+        if measure not in SIGNS and measure != RESERVED:
             raise Refused(Code.MEASURE_UNKNOWN)
         if measure.startswith("fno.") and event["source"] != "fno":
             raise Refused(Code.DATA_SOURCE_PROTECTED)
+        if measure == RESERVED:
+            raise Refused(Code.MEASURE_RESERVED)
 
 
 def reservable_node(dimensions: dict[str, str]) -> Node:
@@ -434,8 +466,10 @@ def reserve(shelf: Shelf, place: Place, line: Fields, number: int) -> Line:
     return Line(Code.ACCEPTED, quantity, shelf.available(place.node), 0, place, number)
 
 
-def give_back(shelf: Shelf, place: Place, quantity: int) -> Line:
-    """Take back from the oldest holds of the place, never more than is held; the excess is said."""
-    taken = shelf.take(place.node, quantity)
+def give_back(shelf: Shelf, place: Place, quantity: int, line: Fields) -> Line:
+    """Take back from the place's holds, never more than is held; the excess is said."""
+    taken = shelf.take(place.node, quantity, (line["detail"] or {}).get("order_id", ""))
     code = Code.ACCEPTED if taken == quantity else Code.PARTIAL
-    return Line(code, taken, shelf.available(place.node), quantity - taken, place)
+    if not taken:
+        code = Code.NOTHING_RESERVED
+    return Line(code, taken, shelf.available(place.node), quantity - taken)
