@@ -2,7 +2,7 @@
 
 import typer
 
-from holdfast.commands import bench, demo, people, run, stack, topics, worker
+from holdfast.commands import bench, demo, faults, people, run, stack, topics, worker
 
 app = typer.Typer(no_args_is_help=True, help="Soft inventory reservation, decided exactly once.")
 run.register(app)
@@ -13,6 +13,7 @@ app.add_typer(topics.schemas_app, name="schemas")
 people.register(app)
 demo.register(app)
 bench.register(app)
+faults.register(app)
 
 
 def main() -> None:
