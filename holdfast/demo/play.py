@@ -2,7 +2,8 @@
 
 Observations, by action: `outcome` (name of the code), `quantity`, `available`, `replayed`, `same
 answer`, `invalid` (asked back beyond what was reserved), `expires` (yes or never), `lines` (codes
-of a basket's lines), `reserved` (softly, at the place looked at), `events` (how many came).
+of a basket's lines), `reserved` (softly, at the place looked at), `events` (how many came;
+`quantity` is then their sum).
 """
 
 import time
@@ -194,7 +195,8 @@ class Player:
             if len(found) >= action.count:
                 deadline_s = min(deadline_s, now_s + EVENTS_QUIET_S)
             if now_s >= deadline_s:
-                return {"events": str(len(found))}
+                quantity = sum(event.quantity for event in found)
+                return {"events": str(len(found)), "quantity": pieces_text(quantity)}
             self._events += [
                 record.body
                 for record in self._follower.read(0.1)

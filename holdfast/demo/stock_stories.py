@@ -1,0 +1,165 @@
+"""Scenarios about how much can be promised: sources, channels, levels, and supply that shrinks."""
+
+from typing import Final
+
+from holdfast.demo.steps import Ask, Look, OnHand, Scenario, Step
+
+RED: Final = {"siteid": "1", "locationid": "11", "colorid": "red"}
+WAREHOUSE: Final = {"siteid": "1", "locationid": "11"}
+
+CONTOSO: Final = Scenario(
+    name="contoso",
+    says="What several systems tell adds up to one availability",
+    product="T-SHIRT",
+    steps=(
+        Step(
+            says="the ERP counts 70 pieces",
+            action=OnHand(changes={"fno.physicalinvent": "70"}, mode="SET"),
+            expects={"outcome": "APPLIED", "available": "70"},
+        ),
+        Step(
+            says="the shop's tills tell 50 in and 20 out, in one event",
+            action=OnHand(changes={"pos.inbound": "50", "pos.outbound": "20"}, source="pos"),
+            expects={"outcome": "APPLIED", "available": "100"},
+        ),
+        Step(
+            says="a till may not change what belongs to the ERP",
+            action=OnHand(changes={"fno.physicalinvent": "1"}, source="pos"),
+            expects={"outcome": "DATA_SOURCE_PROTECTED"},
+        ),
+        Step(
+            says="90 are reserved",
+            action=Ask(quantity="90", order="SO-90"),
+            expects={"outcome": "ACCEPTED", "available": "10"},
+        ),
+        Step(
+            says="11 more are too many",
+            action=Ask(quantity="11"),
+            expects={"outcome": "INSUFFICIENT_STOCK", "available": "10"},
+        ),
+        Step(
+            says="10 more are not",
+            action=Ask(quantity="10", name="last"),
+            expects={"outcome": "ACCEPTED", "available": "0"},
+        ),
+        Step(
+            says="of the 100 reserved 120 are given back: 20 were never there",
+            action=Ask(action="UNRESERVE", quantity="120", of="last"),
+            expects={"outcome": "PARTIAL", "quantity": "100", "invalid": "20", "available": "100"},
+        ),
+    ),
+)
+
+TWO_CHANNELS: Final = Scenario(
+    name="two-channels",
+    says="Two channels cannot promise the same pieces",
+    product="BIKE",
+    steps=(
+        Step(
+            says="100 pieces are in stock",
+            action=OnHand(changes={"fno.physicalinvent": "100"}),
+            expects={"outcome": "APPLIED", "available": "100"},
+        ),
+        Step(
+            says="the web shop reserves 10 for order A",
+            action=Ask(quantity="10", channel="web-shop", order="A"),
+            expects={"outcome": "ACCEPTED", "available": "90"},
+        ),
+        Step(
+            says="the call centre asks 95 for order B, and is told why not",
+            action=Ask(quantity="95", channel="call-centre", order="B"),
+            expects={"outcome": "INSUFFICIENT_STOCK", "available": "90", "quantity": "0"},
+        ),
+        Step(
+            says="it takes what there is, but at least 50",
+            action=Ask(quantity="95", channel="call-centre", order="B", minimum="50"),
+            expects={"outcome": "PARTIAL", "quantity": "90", "available": "0"},
+        ),
+        Step(
+            says="a marketplace may oversell when it says so",
+            action=Ask(quantity="3", channel="marketplace", order="C", check=False),
+            expects={"outcome": "ACCEPTED", "available": "-3"},
+        ),
+    ),
+)
+
+CROSS_LEVEL: Final = Scenario(
+    name="cross-level",
+    says="The same pieces are not promised twice, at whatever level they are asked for",
+    product="SCARF",
+    steps=(
+        Step(
+            says="10 red small ones are in stock",
+            action=OnHand(changes={"fno.physicalinvent": "10"}),
+            expects={"outcome": "APPLIED", "available": "10"},
+        ),
+        Step(
+            says="10 red ones are reserved, of any size",
+            action=Ask(quantity="10", place=RED, name="red"),
+            expects={"outcome": "ACCEPTED", "available": "0"},
+        ),
+        Step(
+            says="so no red small one is left",
+            action=Ask(quantity="1"),
+            expects={"outcome": "INSUFFICIENT_STOCK", "available": "0"},
+        ),
+        Step(
+            says="and none of any colour",
+            action=Ask(quantity="1", place=WAREHOUSE),
+            expects={"outcome": "INSUFFICIENT_STOCK", "available": "0"},
+        ),
+        Step(
+            says="the red ones are reduced to 6",
+            action=Ask(action="AMEND", quantity="6", place=RED, of="red"),
+            expects={"outcome": "ACCEPTED", "quantity": "6", "available": "4"},
+        ),
+        Step(
+            says="4 red small ones can be had now",
+            action=Ask(quantity="4"),
+            expects={"outcome": "ACCEPTED", "available": "0"},
+        ),
+        Step(
+            says="a size without its colour is no level of the hierarchy",
+            action=Ask(quantity="1", place={**WAREHOUSE, "sizeid": "small"}),
+            expects={"outcome": "LEVEL_NOT_RESERVABLE"},
+        ),
+    ),
+)
+
+SHRINK: Final = Scenario(
+    name="shrink",
+    says="The ERP lowers stock under what is held: the holds stay, and nothing more is promised",
+    product="LAMP",
+    steps=(
+        Step(
+            says="10 pieces are in stock",
+            action=OnHand(changes={"fno.physicalinvent": "10"}),
+            expects={"outcome": "APPLIED", "available": "10"},
+        ),
+        Step(
+            says="8 are reserved",
+            action=Ask(quantity="8", order="SO-8", name="eight"),
+            expects={"outcome": "ACCEPTED", "available": "2"},
+        ),
+        Step(
+            says="a count finds 5",
+            action=OnHand(changes={"fno.physicalinvent": "5"}, mode="SET"),
+            expects={"outcome": "APPLIED", "available": "-3"},
+        ),
+        Step(
+            says="nothing more is promised",
+            action=Ask(quantity="1"),
+            expects={"outcome": "INSUFFICIENT_STOCK", "available": "-3"},
+        ),
+        Step(
+            says="3 of the hold are given back",
+            action=Ask(action="RELEASE", quantity="3", of="eight"),
+            expects={"outcome": "ACCEPTED", "quantity": "3", "available": "0"},
+        ),
+        Step(
+            says="and all is fine again",
+            action=Look(),
+            expects={"available": "0", "reserved": "5"},
+        ),
+    ),
+)
