@@ -1,6 +1,8 @@
 """`holdfast bench`: figures from a throw-away stack, ours and a peer's side by side."""
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Self
 
@@ -15,6 +17,7 @@ if TYPE_CHECKING:
 EXIT_WRONG = 1
 EXIT_USAGE = 2
 REPORT = "report"
+TABLE = "table"
 WIDTH_IN_A_FILE = 130
 
 
@@ -34,6 +37,8 @@ Examples:
 
   holdfast bench recovery --requests 500000 --runs 1
 
+  holdfast bench table --runs 3
+
   holdfast bench report
 
 Benchmarks: spread, hot, zipf, reject, mixed, latency, recovery, failover, holds, scale.
@@ -43,7 +48,12 @@ Peers: faust, kstreams, postgres, postgres-batched, redis, redis-pipelined.
 
 
 def bench(
-    name: Annotated[str, typer.Argument(help="A benchmark, or `report`: table and plot of all.")],
+    name: Annotated[
+        str,
+        typer.Argument(
+            help="A benchmark; `table`: all, against floors and goals; `report`: paper."
+        ),
+    ],
     peer: Annotated[str | None, typer.Option(help="Run this peer too, alternating.")] = None,
     runs: Annotated[int, typer.Option(min=1, max=50, help="Runs of each.")] = 3,
     requests: Annotated[
@@ -62,7 +72,7 @@ def bench(
     Every answer is checked: a contestant that answers wrongly, twice or not at all gives no figure,
     and the command ends with 1.
     """
-    from benchmarks import catalogue, check, programs, report  # noqa: PLC0415 - not for --help
+    from benchmarks import catalogue, report  # noqa: PLC0415 - not for --help
 
     console = Console(stderr=True)
     if not console.is_terminal:
@@ -71,6 +81,9 @@ def bench(
         for path in report.write(readme=Path("README.md")):
             console.print(f"written: {path}")
         return
+    if name == TABLE:
+        _table(console, runs)
+        return
     options = catalogue.Options(
         requests=requests or catalogue.requests_default(name),
         partitions=partitions,
@@ -78,20 +91,42 @@ def bench(
         rate=rate,
         seconds=seconds,
     )
-    try:
-        with _Bar(console) as bar:
-            comparison = catalogue.session(name, peer, options, bar.show)
-    except catalogue.UnknownBenchmarkError as error:
-        console.print(f"[red]{error}")
-        raise typer.Exit(EXIT_USAGE) from error
-    except (check.WrongAnswerError, programs.ProgramEndedError, TimeoutError) as error:
-        console.print(f"[red]no figure: {error}", highlight=False)
-        raise typer.Exit(EXIT_WRONG) from error
+    with _no_figure_for_faults(console), _Bar(console) as bar:
+        comparison = catalogue.session(name, peer, options, bar.show)
     if save:
         console.print(f"written: {report.save(comparison)}")
     _tell(console, comparison)
     if json:
         _print_json(comparison)
+
+
+@contextmanager
+def _no_figure_for_faults(console: Console) -> Iterator[None]:
+    """Say why there is no figure, and end: 1 for a contestant's fault, 2 for a wrong name."""
+    from benchmarks import catalogue, check, programs  # noqa: PLC0415 - not for --help
+
+    try:
+        yield
+    except catalogue.UnknownBenchmarkError as error:
+        console.print(f"[red]{error}")
+        raise typer.Exit(EXIT_USAGE) from error
+    except (check.WrongAnswerError, programs.ProgramEndedError, TimeoutError) as error:
+        console.print(f"no figure: {error}", style="red", markup=False, highlight=False)
+        raise typer.Exit(EXIT_WRONG) from error
+
+
+def _table(console: Console, runs: int) -> None:
+    """Run everything; exit with 1 when a figure is under its floor."""
+    from benchmarks import suite  # noqa: PLC0415 - not for --help
+
+    with _no_figure_for_faults(console), _Bar(console) as bar:
+        lines = suite.run(bar.show, runs=runs)
+    table = Table("figure", "floor", "goal", "seen", "")
+    for line in lines:
+        table.add_row(line.figure, *(f"{n:,g}" for n in line[1:4]), line.verdict)
+    console.print(table)
+    if any(line.verdict == "UNDER" for line in lines):
+        raise typer.Exit(EXIT_WRONG)
 
 
 class _Bar:

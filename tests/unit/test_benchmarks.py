@@ -3,9 +3,10 @@
 from collections import Counter
 from pathlib import Path
 
+import msgspec
 import pytest
 
-from benchmarks import check, load, report
+from benchmarks import check, load, report, suite
 from benchmarks.check import Answer, WrongAnswerError
 from benchmarks.figures import Run, compare, percentiles
 from schemas.codes import Code
@@ -129,3 +130,19 @@ def test_the_report_says_what_was_saved(tmp_path: Path) -> None:
     assert "| spread | 20,000 |" in text
     assert "| 20 |" in text
     assert "spread: faust" in (tmp_path / "rates.svg").read_text()
+
+
+def test_the_table_judges_against_floor_and_goal() -> None:
+    """A figure under its floor is named so; a missing session leaves its lines out."""
+    sessions = {
+        "latency": msgspec.structs.replace(
+            compare("latency", [_run("holdfast", 1.0)], method="m", machine="here"),
+            p50_ms=3.0,
+            p99_ms=36.0,
+        )
+    }
+    verdicts = {line.figure: line.verdict for line in suite.judge(sessions)}
+    assert verdicts == {
+        "latency at 5,000/s: p50 ms": "goal",
+        "latency at 5,000/s: p99 ms": "UNDER",
+    }
