@@ -4,12 +4,11 @@ The rule: an identity depends on what it names alone (organization, product, dim
 measure), never on the configuration. So a changed hierarchy or formula moves no row and renames no
 hold.
 
-A reservation id is 20 characters of base32 (12 bytes); a hold id is the reservation id, a dash, and
+A reservation id is 24 hexadecimal digits (12 bytes); a hold id is the reservation id, a dash, and
 the number of the hold: `sequence of the decision * HOLD_LINES_MAX + line`. A hold id therefore
 leads to its row without an index.
 """
 
-from base64 import b32decode, b32encode
 from collections.abc import Iterable, Mapping
 from hashlib import blake2b
 from typing import Final
@@ -19,7 +18,7 @@ from schemas import limits
 HASH_BYTES: Final = 12  # 96 bits: a collision among a billion products is one in 10^11.
 NUMBER_BYTES: Final = 8
 HOLD_LINES_MAX: Final = 512
-RESERVATION_TEXT_LENGTH: Final = 20
+RESERVATION_TEXT_LENGTH: Final = 2 * HASH_BYTES
 assert limits.LINES_MAX <= HOLD_LINES_MAX
 
 UNIT: Final = "\x1f"  # Between dimension values: never part of one, control characters are refused.
@@ -61,7 +60,7 @@ def reservation_hash(
 
 def reservation_text(reservation: bytes) -> str:
     """The reservation id as text."""
-    return b32encode(reservation).decode().rstrip("=").lower()
+    return reservation.hex()
 
 
 def hold_text(reservation_id: str, number: int) -> str:
@@ -74,11 +73,11 @@ def parse_reservation(text: str) -> bytes | None:
     if len(text) != RESERVATION_TEXT_LENGTH or not text.isascii():
         return None
     try:
-        reservation = b32decode(text.upper() + "====")
+        reservation = bytes.fromhex(text)
     except ValueError:
         return None
-    # Only the one spelling that we gave out: base32 has spare bits, and upper case means the same.
-    return reservation if reservation_text(reservation) == text else None
+    # Only the one spelling that we gave out: upper case and spaces mean the same to fromhex.
+    return reservation if reservation.hex() == text else None
 
 
 def parse_hold(text: str) -> tuple[bytes, int] | None:

@@ -4,7 +4,6 @@ The layout is that of `processor/inventory/rows.py`, decoded here a second time:
 some kinds a hash, and a msgpack array that says in full what the row is about.
 """
 
-from base64 import b32encode
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
@@ -41,7 +40,7 @@ def _entries(key: bytes, value: bytes) -> Iterator[tuple[tuple[Any, ...], Any]]:
         if reserved:
             yield ("reserved", organization_id, product_id, node_of(dimensions), measure), reserved
     elif kind == "H":
-        text = b32encode(key[1:GROUP_BYTES]).decode().rstrip("=").lower()
+        text = key[1:GROUP_BYTES].hex()
         number = int.from_bytes(key[GROUP_BYTES:], "big")
         hold = _array(value[HOLD_HEAD_BYTES:])
         organization_id, product_id, dimensions, measure = hold[2]
