@@ -13,10 +13,12 @@ from typing import Final
 from processor.engine.ports import Message, Outputs, Record, Rows
 from processor.inventory import expiry
 from processor.inventory import rows as row
+from processor.inventory.configuration import Configuration, default
 from processor.inventory.holds import Outcome
 from processor.inventory.lines import Target, record_key_of
+from processor.inventory.reconfigure import rules_of
 from processor.inventory.requests import decide_plain, decide_request, target_of
-from processor.inventory.rules import Rules, default_rules
+from processor.inventory.rules import Rules
 from processor.inventory.state import PartitionState
 from processor.inventory.transactions import decide_transaction
 from schemas import topics
@@ -85,14 +87,6 @@ class StockDecider:
     def committed(self) -> None:
         """Trim caches."""
         self._state.trim()
-
-    @property
-    def overdue(self) -> bool:
-        """Whether holds are due that the last slice of the sweep did not reach.
-
-        A tick would help.
-        """
-        return self._state.next_sweep_ms <= self._state.clock_ms
 
     def _begin(self, record: Record) -> None:
         state = self._state
@@ -251,9 +245,10 @@ class StockDomain:
     group_length: Mapping[int, int] = row.GROUP_LENGTH
     local_kinds: frozenset[int] = row.LOCAL_KINDS
 
-    def __init__(self, codec: Codec, rules: Rules | None = None) -> None:
+    def __init__(self, codec: Codec, configuration: Configuration | None = None) -> None:
+        """Open the domain; `configuration` is what a partition starts with (default: 2023-11)."""
         self._codec = codec
-        self._rules = rules or default_rules()
+        self._rules = Rules(configuration or default())
 
     def tick(self) -> tuple[str, bytes, bytes]:
         """A request that asks nothing; it is sent to a partition, not to a key."""
@@ -268,5 +263,5 @@ class StockDomain:
         self, partition: int, partitions: int, rows: Rows, checkpoint: bytes | None, /
     ) -> StockDecider:
         """Decider over restored rows."""
-        state = PartitionState(self._rules, rows, checkpoint)
+        state = PartitionState(rules_of(rows, self._rules), rows, checkpoint)
         return StockDecider(partition, partitions, state, self._codec)

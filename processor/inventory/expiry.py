@@ -14,7 +14,6 @@ from processor.inventory import rows as row
 from processor.inventory.identity import hold_text
 from processor.inventory.state import PartitionState
 from processor.inventory.stock import Level, clamp
-from schemas import limits
 from schemas.codes import Code
 from schemas.messages import InventoryEvent
 
@@ -111,5 +110,5 @@ def _forget_answer(state: PartitionState, key: bytes) -> None:
     stored = state.rows.get(key)
     if stored is not None:
         decided_at_ms, _ = row.answer_head(stored)
-        if decided_at_ms + limits.DEDUPE_WINDOW_MS <= state.clock_ms:
+        if decided_at_ms + state.rules.dedupe_window_ms <= state.clock_ms:
             state.delete(key)

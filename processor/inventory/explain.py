@@ -7,6 +7,7 @@ from itertools import islice
 from typing import Final
 
 from processor.inventory import rows as row
+from processor.inventory.rules import NodeKey
 from processor.inventory.state import PartitionState
 from processor.inventory.stock import Level, clamp
 from schemas.messages import ResultDetail, Term
@@ -18,38 +19,39 @@ def explain(
     state: PartitionState, level: Level, message: str = "", expires_at_ms: int | None = None
 ) -> ResultDetail:
     """Explanation of what is available at a level."""
-    depth, free = _binding(level)
-    values = state.rules.values_of(level.place.dimensions)[:depth]
+    position, free = _binding(level)
+    location = level.location
+    node = state.rules.ancestors(level.node, crossing=location.crossing)[position]
     return ResultDetail(
         expires_at_ms=expires_at_ms,
-        level=state.rules.level_name(depth),
-        terms=_terms(state, level, values, free),
-        next_free_at_ms=_next_free(state, level, depth),
+        level=state.rules.level_name(node),
+        terms=_terms(state, level, node, free),
+        next_free_at_ms=_next_free(state, level, position),
         message=message,
     )
 
 
 def _binding(level: Level) -> tuple[int, int]:
-    """Depth of the coarsest level that has least, and what it has."""
+    """Position on the path of the coarsest node that has least, and what it has."""
     first = len(level.path) - len(level.checked)
     free = [node.free for node in level.checked]
     least = min(free)
     return first + free.index(least), least
 
 
-def _terms(state: PartitionState, level: Level, values: tuple[str, ...], free: int) -> list[Term]:
+def _terms(state: PartitionState, level: Level, node: NodeKey, free: int) -> list[Term]:
     location = level.location
     availability = state.rules.availabilities[level.measure.availability]
-    key = (availability.number, values)
+    key = (availability.number, node)
     supply = location.explained.get(key)
     if supply is None:
-        supply = _supply(state, level, values)
+        supply = _supply(state, level, node)
         location.explained[key] = supply
     terms = [Term(name, clamp(quantity)) for name, quantity in supply]
     held = free - sum(quantity for _, quantity in supply)
     counted = [name for name in state.rules.reservation_measures if name in availability.terms]
     for name in counted[1:]:
-        quantity = availability.terms[name] * _held_below(state, level, name, values)
+        quantity = availability.terms[name] * _held_below(level, name, node)
         terms.append(Term(name, clamp(quantity)))
         held -= quantity
     if counted:
@@ -57,7 +59,7 @@ def _terms(state: PartitionState, level: Level, values: tuple[str, ...], free: i
     return terms
 
 
-def _supply(state: PartitionState, level: Level, values: tuple[str, ...]) -> list[tuple[str, int]]:
+def _supply(state: PartitionState, level: Level, node: NodeKey) -> list[tuple[str, int]]:
     """Signed sums of the stock rows below a node, in the order of the formula."""
     availability = state.rules.availabilities[level.measure.availability]
     sums = {name: 0 for name in availability.terms if name not in state.rules.reservation_measures}
@@ -65,7 +67,7 @@ def _supply(state: PartitionState, level: Level, values: tuple[str, ...]) -> lis
         if key[13] != row.KIND_LEAF:
             continue
         leaf = row.decode_leaf(value)
-        if state.rules.values_of(leaf.dimensions)[: len(values)] != values:
+        if not level.location.is_below(leaf.dimensions, node):
             continue
         for name, quantity in leaf.quantities.items():
             if name in sums:
@@ -73,25 +75,24 @@ def _supply(state: PartitionState, level: Level, values: tuple[str, ...]) -> lis
     return [(name, quantity) for name, quantity in sums.items() if quantity]
 
 
-def _held_below(state: PartitionState, level: Level, measure: str, values: tuple[str, ...]) -> int:
+def _held_below(level: Level, measure: str, node: NodeKey) -> int:
     return sum(
         other.reserved
         for other in level.location.levels.values()
-        if other.place.measure == measure
-        and state.rules.values_of(other.place.dimensions)[: len(values)] == values
+        if other.place.measure == measure and level.location.is_below(other.place.dimensions, node)
     )
 
 
-def _next_free(state: PartitionState, level: Level, depth: int) -> int | None:
+def _next_free(state: PartitionState, level: Level, position: int) -> int | None:
     """The next expiry of a hold at or below the level that bound."""
     location = level.location
     if location.next_due_ms == row.NEVER_MS:
         return None
-    node = level.path[depth]
+    node = level.path[position]
     group = b"Y" + location.hash
     after = group + state.clock_ms.to_bytes(8, "big") + b"\xff" * 20
     for key, _ in islice(state.rows.scan(group, after), NEXT_FREE_LOOKED_AT_MAX):
         other = location.levels.get(key[21:33])
-        if other is not None and any(node in path for path, _ in other.effects):
+        if other is not None and any(node in path for _, path, _ in other.effects):
             return int.from_bytes(key[13:21], "big")
     return None

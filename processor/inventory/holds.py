@@ -124,8 +124,11 @@ def _accepted_detail(
 def _insufficient(state: PartitionState, level: Level, quantity: int) -> Outcome:
     available = level.available()
     message = f"{_pieces(quantity)} asked, {_pieces(available)} available"
-    detail = explain(state, level, message)
-    return (Code.INSUFFICIENT_STOCK, level, -1, 0, clamp(available), detail)
+    code = Code.INSUFFICIENT_STOCK
+    if level.is_bounded():
+        code = Code.AVAILABILITY_BOUND
+        message = "too many crossing levels to find out within the bound of work"
+    return (code, level, -1, 0, clamp(available), explain(state, level, message))
 
 
 def _pieces(quantity: int) -> str:
@@ -138,17 +141,16 @@ def _pieces(quantity: int) -> str:
 def expiry_of(state: PartitionState, channel: str, detail: LineDetail) -> int | None:
     """When a hold of this channel ends: 0 for never, None for an expiry that is not allowed."""
     clock = state.clock_ms
-    rule = state.rules.channels.get(channel)
-    maximum = rule.maximum_ms if rule and rule.maximum_ms is not None else None
+    rule = state.rules.configuration.expiry_of(channel)
     if detail.expires_at_ms is not None:
         expires_at_ms = detail.expires_at_ms
     elif detail.expires_in_ms is not None:
         expires_at_ms = clock + detail.expires_in_ms
+    elif rule.default_expiry_ms is None:
+        return 0
     else:
-        default = rule.default_ms if rule and rule.default_ms is not None else maximum
-        return 0 if default is None else clock + default
-    latest = clock + (limits.EXPIRY_MAX_MS if maximum is None else maximum)
-    return expires_at_ms if clock < expires_at_ms <= latest else None
+        expires_at_ms = clock + rule.default_expiry_ms
+    return expires_at_ms if clock < expires_at_ms <= clock + rule.maximum_expiry_ms else None
 
 
 # Taking back.

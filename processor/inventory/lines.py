@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from processor.inventory.rules import BASE_DIMENSIONS, Rules
+from processor.inventory.rules import KNOWN_DIMENSIONS, Rules
 from processor.inventory.state import PartitionState
 from processor.inventory.stock import Level, ProductLocation
 from schemas import limits
@@ -75,7 +75,7 @@ def base_dimensions(
     for name, value in dimensions.items():
         lower = name.lower()
         resolved = names.get(lower, lower)
-        if resolved not in BASE_DIMENSIONS:
+        if resolved not in KNOWN_DIMENSIONS:
             unknown = unknown or name
         elif (
             not text_is_valid(value, limits.DIMENSION_VALUE_LENGTH_MAX)
@@ -104,11 +104,9 @@ def level_dimensions(rules: Rules, base: Mapping[str, str]) -> dict[str, str] | 
     if not rules.filter_unconfigured and len(level) < len(base):
         extra = next(name for name in base if name not in rules.reservable)
         return Refusal(Code.LEVEL_NOT_RESERVABLE, f"{extra} is not a reservation dimension")
-    if not rules.subset:
-        depth = len(rules.values_of(level))
-        if len(level) > depth + len(rules.partition_dimensions):
-            gap = rules.hierarchy[depth]
-            return Refusal(Code.LEVEL_NOT_RESERVABLE, f"{gap} is missing before finer dimensions")
+    if not rules.crossing and not rules.is_in_hierarchy(level):
+        gap = rules.hierarchy[len(rules.node_of(level, crossing=False))]
+        return Refusal(Code.LEVEL_NOT_RESERVABLE, f"{gap} is missing before finer dimensions")
     return level
 
 
@@ -117,10 +115,10 @@ def reservation_measure(rules: Rules, measure: str) -> str | Refusal:
     name = measure.lower() or rules.default_measure
     if name in rules.reservation_measures:
         source = name.partition(".")[0]
-        if source in rules.protected_sources:
+        if source in rules.senders:
             return Refusal(Code.DATA_SOURCE_PROTECTED, f"{source} belongs to the ERP")
         return name
-    if name in rules.measures or name.partition(".")[0] in rules.protected_sources:
+    if name in rules.measures or name.partition(".")[0] in rules.senders:
         return Refusal(Code.MEASURE_NOT_RESERVABLE, f"no availability is mapped to {name!r}")
     return Refusal(Code.MEASURE_UNKNOWN, f"measure {name[:64]!r} is unknown")
 

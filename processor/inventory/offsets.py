@@ -113,7 +113,7 @@ def reach(case: Case) -> Code:
     """
     status, ledger = case.told.status, case.ledger
     code = Code.APPLIED
-    if case.state.rules.offsets.enabled:
+    if case.state.rules.configuration.offset.enabled:
         if status.status in ENDED:
             code = _end(case)
         elif status.status in RANK:
@@ -137,7 +137,7 @@ def write_ledger(state: PartitionState, ledger: row.Ledger) -> None:
 
 def is_due(state: PartitionState, status: str) -> bool:
     """Whether a transaction at this status has taken over its demand."""
-    trigger = RANK["ON_ORDER"] if state.rules.offsets.on_order else RANK["RESERVED_ORDERED"]
+    trigger = RANK["ON_ORDER"] if state.rules.on_order else RANK["RESERVED_ORDERED"]
     return RANK.get(status, -1) >= trigger
 
 
@@ -150,19 +150,29 @@ def _move(case: Case) -> Code:
     due = wanted - ledger.offset_quantity
     if due > 0:
         return offset(case, due)
-    if due < 0 and wanted:
-        # Reduced: the ERP's own measures give the stock back, there is no demand to hold for.
-        _forget(ledger, -due)
-    elif due < 0:
-        return _step_down(case, -due)
-    elif not wanted and status.quantity < ledger.quantity:
+    if due < 0:
+        return _reduce(case, -due) if wanted else _step_down(case, -due)
+    if not wanted and status.quantity < ledger.quantity and _releases(case):
         return _give_back(case, ledger.quantity - status.quantity)
+    return Code.APPLIED
+
+
+def _releases(case: Case) -> bool:
+    """Whether a demand that went away gives its hold back (policy `cancellation`)."""
+    return case.state.rules.configuration.offset.cancellation == "release"
+
+
+def _reduce(case: Case, quantity: int) -> Code:
+    """Less than was offset: the ERP's own measures give the stock back, nobody needs a hold."""
+    if not _releases(case):
+        return _bring_back(case, quantity)
+    _forget(case.ledger, quantity)
     return Code.APPLIED
 
 
 def _step_down(case: Case, quantity: int) -> Code:
     """Back below the trigger: by policy the demand is a soft one again, or its hold stays gone."""
-    if case.state.rules.offsets.reinstate:
+    if case.state.rules.configuration.offset.reversal == "reinstate":
         return _bring_back(case, quantity)
     _forget(case.ledger, quantity)
     return Code.APPLIED
@@ -173,8 +183,10 @@ def _end(case: Case) -> Code:
     ledger = case.ledger
     quantity = max(case.told.status.quantity, ledger.quantity)
     left = quantity - ledger.offset_quantity
-    _forget(ledger, ledger.offset_quantity)
     drop_failure(case.state, case.told)
+    if not _releases(case):
+        return _bring_back(case, ledger.offset_quantity) if ledger.offset_quantity else Code.APPLIED
+    _forget(ledger, ledger.offset_quantity)
     return Code.APPLIED if left <= 0 else _give_back(case, left)
 
 
@@ -183,7 +195,7 @@ def _is_elsewhere(case: Case) -> bool:
     ledger, rules = case.ledger, case.state.rules
     return ledger.product_id != case.told.product_id or any(
         ledger.dimensions.get(name) != case.dimensions.get(name)
-        for name in rules.reservable - rules.offsets.mask
+        for name in rules.reservable - rules.masked
     )
 
 
@@ -307,9 +319,9 @@ def _levels(case: Case) -> list[Level]:
     rules, location = case.state.rules, case.location
     own = {name: value for name, value in case.dimensions.items() if name in rules.reservable}
     exact = [location.level(own, measure) for measure in rules.reservation_measures]
-    if not rules.offsets.mask:
+    if not rules.masked:
         return exact
-    names = rules.reservable - rules.offsets.mask
+    names = rules.reservable - rules.masked
     masked = [
         level
         for level in location.levels.values()
@@ -415,6 +427,9 @@ def _number(hold_key: bytes) -> int:
 
 
 def _reinstate(state: PartitionState, level: Level, gone: row.Offset, hold: row.Hold) -> None:
+    location = level.location
+    if not location.crossing and not state.rules.is_in_hierarchy(level.place.dimensions):
+        location.cross(state.rows.scan(location.group))
     found = holds.find_hold(state, level, _number(gone.hold_key))
     state.charge(level, gone.quantity)
     if found is not None and found.is_live(state.clock_ms):

@@ -26,6 +26,8 @@ from processor.inventory.lines import (
     resolve,
     text_is_valid,
 )
+from processor.inventory.offset_failures import dismiss_offset, retry_offset
+from processor.inventory.reconfigure import configure
 from processor.inventory.state import PartitionState
 from processor.inventory.stock import Level, clamp
 from schemas import limits
@@ -43,6 +45,11 @@ from schemas.messages import (
 _ACCEPTED: Final = int(Code.ACCEPTED)
 _encode: Final = msgspec.msgpack.Encoder().encode
 _NO_HOLD: Final = -1
+CONTROLS: Final = {
+    "CONFIGURE": configure,
+    "RETRY_OFFSET": retry_offset,
+    "DISMISS_OFFSET": dismiss_offset,
+}
 
 LINE_ACTIONS: Final = frozenset(
     {"RESERVE", "UNRESERVE", "RELEASE", "EXTEND", "CONFIRM", "AMEND", "TRANSFER"}
@@ -146,7 +153,7 @@ def decide_request(
     stored = state.rows.get(key)
     if stored is not None:
         decided_at_ms, answered = row.answer_head(stored)
-        if decided_at_ms + limits.DEDUPE_WINDOW_MS > state.clock_ms:
+        if decided_at_ms + state.rules.dedupe_window_ms > state.clock_ms:
             if answered != digest:
                 return _result(state, request, Code.REQUEST_ID_REUSED, [])
             return _replay(state, request, decided_at_ms, row.decode_answer(stored))
@@ -181,6 +188,8 @@ def _digest(request: ReservationRequest, first: Target | Outcome | None) -> byte
 def _decide_new(
     state: PartitionState, request: ReservationRequest, first: Target | Outcome | None
 ) -> tuple[Code, list[Outcome]]:
+    if request.action in CONTROLS:
+        return CONTROLS[request.action](state, request), []
     refusal = _refuse_request(state, request)
     if refusal is not None:
         return refusal, []

@@ -3,22 +3,20 @@
 The rule: nothing here changes after it was made; a new configuration makes new rules, and every
 level is derived from holds and stock rows anew. Names are lower case inside; dimension values keep
 their case.
+
+A *node* is a place in the hierarchy of reservation dimensions below the partition's own. In prefix
+mode its key is the values along the hierarchy, down to the first that is missing; where levels
+cross (subset mode) it has one entry per dimension, None where the level leaves it open.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple
 
-from schemas.partitioning import location_key
+from processor.inventory.configuration import BASE_DIMENSIONS, Configuration, default
+from schemas.partitioning import bucket_key, location_key, product_key
 
-BASE_DIMENSIONS: Final = frozenset(
-    [
-        *("colorid", "sizeid", "styleid", "configid", "batchid", "serialid", "siteid"),
-        *("locationid", "statusid", "wmslocationid", "wmspalletid", "licenseplateid", "versionid"),
-        *(f"customdimension{number}" for number in range(1, 13)),
-        *(f"extendeddimension{number}" for number in range(1, 9)),
-    ]
-)
-PARTITION_BY_LOCATION: Final = ("siteid", "locationid")
+KNOWN_DIMENSIONS: Final = frozenset(BASE_DIMENSIONS)
+NodeKey = tuple[str | None, ...]
 
 
 class Availability(NamedTuple):
@@ -33,7 +31,7 @@ class ReservationMeasure(NamedTuple):
     """A measure that can be reserved.
 
     Attributes:
-        availability: index of the availability that its reservations are checked against.
+        availability: number of the availability that its reservations are checked against.
         effects: (availability, sign) for every availability that counts this measure.
 
     """
@@ -43,99 +41,77 @@ class ReservationMeasure(NamedTuple):
     effects: tuple[tuple[int, int], ...]
 
 
-class ChannelExpiry(NamedTuple):
-    """How long holds of a channel live, in milliseconds; None: for good, or as long as allowed."""
-
-    default_ms: int | None
-    maximum_ms: int | None
-
-
-class OffsetRules(NamedTuple):
-    """When and how the status of an ERP transaction offsets a reservation (IV 6).
+class Rules:
+    """The compiled configuration of one partition.
 
     Attributes:
-        on_order: the modifier: true for OnOrder, false for Reserve.
-        mask: dimensions that need not match, for example the batch that a web shop never knew.
-        reinstate: what a step back down the ladder does: re-instate the hold, or nothing.
+        hierarchy: reservation dimensions below the partition's own, in order.
+        reservable: all reservation dimensions.
+        leaf_effects: measure of a stock row to (availability, sign).
+        masked: reservation dimensions in which an offset and a reservation need not agree.
 
     """
 
-    enabled: bool = True
-    on_order: bool = False
-    mask: frozenset[str] = frozenset()
-    reinstate: bool = True
-
-
-class Rules:
-    """The compiled configuration of one partition."""
-
     __slots__ = (
         "availabilities",
-        "channels",
+        "configuration",
+        "crossing",
+        "dedupe_window_ms",
         "default_measure",
         "filter_unconfigured",
         "grace_ms",
         "hierarchical",
         "hierarchy",
         "leaf_effects",
+        "masked",
         "measures",
-        "offsets",
+        "on_order",
         "partition_dimensions",
-        "protected_sources",
         "reservable",
         "reservation_enabled",
         "reservation_measures",
-        "shrink",
+        "senders",
         "sources",
-        "subset",
-        "version",
     )
 
-    def __init__(
-        self,
-        *,
-        sources: Mapping[str, Mapping[str, str]],
-        measures: Iterable[str],
-        calculated: Mapping[str, Mapping[str, int]],
-        mapping: Mapping[str, str],
-        reservation_dimensions: Iterable[str],
-        partition_dimensions: tuple[str, ...] = PARTITION_BY_LOCATION,
-        subset: bool = False,
-        hierarchical: bool = True,
-        filter_unconfigured: bool = True,
-        reservation_enabled: bool = True,
-        protected_sources: Iterable[str] = ("fno",),
-        channels: Mapping[str, ChannelExpiry] | None = None,
-        grace_ms: int = 0,
-        offsets: OffsetRules | None = None,
-        shrink: str = "keep-and-alert",
-        version: int = 0,
-    ) -> None:
-        self.version = version
-        self.sources = {name: dict(names) for name, names in sources.items()}
-        self.measures = frozenset(measures)
-        self.partition_dimensions = partition_dimensions
+    def __init__(self, configuration: Configuration) -> None:
+        self.configuration = configuration
+        reservation = configuration.reservation
+        self.sources = {
+            name: dict(source.dimension_mappings)
+            for name, source in configuration.data_sources.items()
+        }
+        self.measures = configuration.physical_measures
+        self.partition_dimensions = configuration.partition.dimensions
         self.hierarchy = tuple(
-            name for name in reservation_dimensions if name not in partition_dimensions
+            name for name in reservation.dimensions if name not in self.partition_dimensions
         )
-        self.reservable = frozenset(self.hierarchy) | frozenset(partition_dimensions)
-        self.subset = subset
-        self.hierarchical = hierarchical
-        self.filter_unconfigured = filter_unconfigured
-        self.reservation_enabled = reservation_enabled
-        self.protected_sources = frozenset(protected_sources)
-        self.channels = dict(channels or {})
-        self.grace_ms = grace_ms
-        self.offsets = offsets or OffsetRules()
-        self.shrink = shrink
-        self._compile_measures(calculated, mapping)
+        self.reservable = frozenset(self.hierarchy) | frozenset(self.partition_dimensions)
+        self.crossing = reservation.mode == "subset"
+        self.hierarchical = reservation.cross_level == "hierarchical"
+        self.filter_unconfigured = reservation.filter_unconfigured_dimensions
+        self.reservation_enabled = reservation.enabled
+        self.senders = {
+            source: frozenset(senders)
+            for source, senders in configuration.protected_sources.items()
+        }
+        self.grace_ms = configuration.grace_ms
+        self.dedupe_window_ms = configuration.dedupe_window_ms
+        self.on_order = configuration.offset.modifier == "on-order"
+        match = configuration.offset.match
+        self.masked = (
+            frozenset[str]() if match is None else frozenset(self.hierarchy) - frozenset(match)
+        )
+        self._compile_measures()
 
-    def _compile_measures(
-        self, calculated: Mapping[str, Mapping[str, int]], mapping: Mapping[str, str]
-    ) -> None:
+    def _compile_measures(self) -> None:
+        mapping = self.configuration.reservation.mapping
         names = list(dict.fromkeys(mapping.values()))
         self.availabilities = tuple(
-            Availability(index, name, dict(calculated[name])) for index, name in enumerate(names)
+            Availability(
+                number, name, {term.measure: term.sign for term in self.configuration.terms(name)}
+            )
+            for number, name in enumerate(names)
         )
         self.reservation_measures = {
             measure: ReservationMeasure(measure, names.index(target), self._effects(measure))
@@ -156,14 +132,13 @@ class Rules:
         )
 
     def reservation_measure(self, name: str) -> ReservationMeasure:
-        """The reservation measure of this name.
-
-        One that nothing counts if it is no longer mapped.
-        """
+        """The reservation measure of this name; if it is no longer mapped, one nobody counts."""
         return self.reservation_measures.get(name) or ReservationMeasure(name, 0, ())
 
-    def values_of(self, dimensions: Mapping[str, str]) -> tuple[str, ...]:
-        """Values along the hierarchy below the partition, down to the first that is missing."""
+    def node_of(self, dimensions: Mapping[str, str], *, crossing: bool) -> NodeKey:
+        """Key of the finest node that these dimension values belong to."""
+        if crossing:
+            return tuple(dimensions.get(name) or None for name in self.hierarchy)
         values: list[str] = []
         for name in self.hierarchy:
             value = dimensions.get(name)
@@ -172,9 +147,26 @@ class Rules:
             values.append(value)
         return tuple(values)
 
-    def level_name(self, depth: int) -> str:
-        """Name of the level that is `depth` below the partition, as dimension names."""
-        return ",".join((*self.partition_dimensions, *self.hierarchy[:depth]))
+    def ancestors(self, node: NodeKey, *, crossing: bool) -> list[NodeKey]:
+        """Keys of all nodes that contain a node, from the coarsest to itself."""
+        if not crossing:
+            return [node[:depth] for depth in range(len(node) + 1)]
+        fixed = [index for index, value in enumerate(node) if value is not None]
+        keys: list[NodeKey] = []
+        for chosen in range(1 << len(fixed)):
+            kept = {fixed[bit] for bit in range(len(fixed)) if chosen >> bit & 1}
+            keys.append(tuple(value if index in kept else None for index, value in enumerate(node)))
+        return sorted(keys, key=lambda key: len(key) - key.count(None))
+
+    def level_name(self, node: NodeKey) -> str:
+        """Name of the level of a node, as dimension names."""
+        own = [name for name, value in zip(self.hierarchy, node, strict=False) if value is not None]
+        return ",".join((*self.partition_dimensions, *own))
+
+    def is_in_hierarchy(self, dimensions: Mapping[str, str]) -> bool:
+        """Whether the reservation dimensions given are a prefix of the hierarchy."""
+        given = sum(1 for name in self.hierarchy if dimensions.get(name))
+        return given == len(self.node_of(dimensions, crossing=False))
 
     def partition_values(self, dimensions: Mapping[str, str]) -> tuple[str, ...] | None:
         """Values of the partition dimensions, None if one is missing."""
@@ -182,52 +174,20 @@ class Rules:
         return values if all(values) else None
 
     def record_key(
-        self, organization_id: str, product_id: str, partition_values: tuple[str, ...]
+        self, organization_id: str, product_id: str, partition_values: Sequence[str]
     ) -> bytes:
         """Key that a record about this product at this place must carry."""
-        del product_id
+        partition = self.configuration.partition
+        if partition.rule == "by-product":
+            return product_key(organization_id, product_id)
         site_id, location_id = partition_values
+        if partition.rule == "by-location-and-product":
+            return bucket_key(
+                organization_id, site_id, location_id, product_id, buckets=partition.buckets
+            )
         return location_key(organization_id, site_id, location_id)
 
 
 def default_rules() -> Rules:
     """The 2023-11 edition of the original (IV 2.3, 2.4)."""
-    fno = (
-        *("notspecified", "arrived", "availordered", "availphysical", "deducted", "onorder"),
-        *("ordered", "physicalinvent", "picked", "postedqty", "quotationissue"),
-        *("quotationreceipt", "received", "registered", "reservordered", "reservphysical"),
-        *("orderedsum", "softreserved"),
-    )
-    others = {
-        "iv": ("ordered", "softreserved"),
-        "pos": ("inbound", "outbound"),
-        "iom": ("onorder", "onhand"),
-        "erp": ("unrestricted", "qualityinspection"),
-        "@iv": (
-            *("@softreserved", "@allocated", "@consumed", "@cumulative_allocated"),
-            "@cumulative_consumed",
-        ),
-    }
-    measures = [f"fno.{name}" for name in fno]
-    measures += [f"{source}.{name}" for source, names in others.items() for name in names]
-    added = ("fno.physicalinvent", "fno.ordered", "fno.arrived", "pos.inbound", "iv.ordered")
-    subtracted = ("fno.reservphysical", "iv.softreserved", "pos.outbound", "fno.softreserved")
-    return Rules(
-        sources={name: _FNO_NAMES if name == "fno" else {} for name in ("fno", *others)},
-        measures=measures,
-        calculated={
-            "iv.availabletoreserve": {**dict.fromkeys(added, 1), **dict.fromkeys(subtracted, -1)}
-        },
-        mapping={"iv.softreserved": "iv.availabletoreserve"},
-        reservation_dimensions=("siteid", "locationid", "colorid", "sizeid"),
-    )
-
-
-_FNO_NAMES: Final = {
-    **{
-        f"invent{name}": name
-        for name in ("batchid", "colorid", "locationid", "serialid", "siteid", "sizeid")
-    },
-    **{f"invent{name}": name for name in ("statusid", "styleid", "versionid")},
-    **{f"inventdimension{number}": f"customdimension{number}" for number in range(1, 13)},
-}
+    return Rules(default())

@@ -14,7 +14,7 @@ import msgspec
 
 from processor.inventory import rows as row
 from processor.inventory.rules import Rules
-from processor.inventory.stock import NEVER_MS, Level, ProductLocation, load
+from processor.inventory.stock import NEVER_MS, Level, ProductLocation
 from schemas import limits
 
 if TYPE_CHECKING:
@@ -120,7 +120,7 @@ class PartitionState:
         location = self.locations.get(key)
         if location is None:
             location = ProductLocation(self.rules, *key)
-            load(location, self.rows.scan(location.group))
+            location.load(self.rows.scan(location.group))
             location.next_due_ms = 0
             self.locations[key] = location
         self.touch(location)
@@ -165,7 +165,8 @@ class PartitionState:
 
         Remembered if its holds have no expiry of their own accord.
         """
-        if self.rules.reservation_enabled and channel not in self.rules.channels:
+        expiry = self.rules.configuration.expiry_of(channel)
+        if self.rules.reservation_enabled and expiry.default_expiry_ms is None:
             if len(self.plain_channels) >= CHANNELS_REMEMBERED_MAX:
                 self.plain_channels.clear()
             self.plain_channels.add(channel)
@@ -272,7 +273,7 @@ class PartitionState:
             self._write_forget()
 
     def _write_forget(self) -> None:
-        forget_at_ms = self.clock_ms + limits.DEDUPE_WINDOW_MS
+        forget_at_ms = self.clock_ms + self.rules.dedupe_window_ms
         key = b"D%b%b" % (forget_at_ms.to_bytes(8, "big"), self.sequence.to_bytes(8, "big"))
         self.rows.put(key, _encode((row.FORMAT, self._forget)))
         self.next_forget_ms = min(self.next_forget_ms, forget_at_ms)
@@ -282,6 +283,12 @@ class PartitionState:
     def checkpoint(self) -> bytes:
         """Write what a batch owes the rows; returns the state kept in the watermark row."""
         assert self._journal is None
+        self._write_totals()
+        if self._forget:
+            self._write_forget()
+        return _encode(Checkpoint(row.FORMAT, self.clock_ms, self.sequence, {}))
+
+    def _write_totals(self) -> None:
         for level in self._dirty:
             stored = level.reserved + level.unswept
             if stored:
@@ -291,9 +298,6 @@ class PartitionState:
             level.dirty = False
             level.location.dirty_levels -= 1
         self._dirty = []
-        if self._forget:
-            self._write_forget()
-        return _encode(Checkpoint(row.FORMAT, self.clock_ms, self.sequence, {}))
 
     def trim(self) -> None:
         """Forget product-locations that were not used lately.
@@ -326,9 +330,8 @@ class PartitionState:
 
         Every sum is made anew from the rows when it is needed.
         """
-        for level in self._dirty:
-            self.rows.put(level.row_key, level.row_head + _encode(level.reserved + level.unswept))
-        self._dirty = []
+        self._write_totals()
+        self.crowded.clear()
         self.locations.clear()
         self.targets.clear()
         self.plain_channels.clear()

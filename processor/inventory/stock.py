@@ -19,12 +19,13 @@ from collections.abc import Iterable, Mapping
 from typing import Final
 
 from processor.inventory import rows as row
+from processor.inventory.crossing import WIDTH_MAX, Pool
 from processor.inventory.identity import (
     location_hash,
     reservation_hash,
     reservation_text,
 )
-from processor.inventory.rules import ReservationMeasure, Rules
+from processor.inventory.rules import NodeKey, ReservationMeasure, Rules
 from schemas import limits
 
 NEVER_MS: Final = row.NEVER_MS
@@ -47,13 +48,18 @@ class Level:
     """What one reservation id stands for: a product at one level, under one measure.
 
     Attributes:
-        reserved: quantity of its live holds. unswept: quantity of holds whose expiry has passed and
-        whose rows the sweep has not reached yet. path: nodes from the coarsest to its own, under
-        the availability that its reservations are checked against. checked: the part of the path
-        that a grant looks at: all of it, or the last node in independent mode. simple: a hold
-        lowers `path` by its quantity and touches no other availability. effects: (path, sign) for
-        every availability that counts the measure. oldest: key of a hold row before which no live
-        hold is left.
+        reserved: quantity of its live holds.
+        unswept: quantity of holds whose expiry has passed and whose rows the sweep has not
+            reached yet.
+        node: its place among the reservation dimensions.
+        path: nodes from the coarsest to its own, under the availability that its reservations
+            are checked against.
+        checked: the part of the path that a grant looks at: all of it, or the last node in
+            independent mode.
+        simple: a hold lowers `path` by its quantity, touches no other availability and crosses
+            no other level.
+        effects: (availability, path, sign) for every availability that counts the measure.
+        oldest: key of a hold row before which no live hold is left.
 
     """
 
@@ -64,6 +70,7 @@ class Level:
         "group",
         "location",
         "measure",
+        "node",
         "oldest",
         "path",
         "place",
@@ -90,31 +97,50 @@ class Level:
         self.unswept = 0
         self.dirty = False
         self.oldest = b""
-        rules = location.rules
-        self.measure: ReservationMeasure = rules.reservation_measure(place.measure)
-        values = rules.values_of(place.dimensions)
-        self.path: Path = location.path(self.measure.availability, values)
-        self.checked: Path = self.path if rules.hierarchical else self.path[-1:]
+        self.measure: ReservationMeasure = location.rules.reservation_measure(place.measure)
+        self.bind()
+
+    def bind(self) -> None:
+        """Find the nodes it belongs to."""
+        location, measure = self.location, self.measure
+        self.node: NodeKey = location.node_of(self.place.dimensions)
+        self.path: Path = location.path(measure.availability, self.node)
+        self.checked: Path = self.path if location.rules.hierarchical else self.path[-1:]
         self.effects = tuple(
-            (location.path(availability, values), sign)
-            for availability, sign in self.measure.effects
+            (availability, location.path(availability, self.node), sign)
+            for availability, sign in measure.effects
         )
-        self.simple = self.measure.effects == ((self.measure.availability, -1),)
+        self.simple = not location.pools and measure.effects == ((measure.availability, -1),)
 
     def available(self) -> int:
         """The most that a new reservation here could get.
 
         Below zero where more is held than there is.
         """
-        return min(node.free for node in self.checked)
+        free = min([node.free for node in self.checked])
+        pools = self.location.pools
+        if pools and free > 0:
+            return pools[self.measure.availability].fit(self.node, free).available
+        return free
+
+    def is_bounded(self) -> bool:
+        """Whether crossing levels made the check stop at its bound of work, short of an answer."""
+        pools = self.location.pools
+        return bool(pools) and pools[self.measure.availability].fit(self.node, 1).bound_hit
 
     def charge(self, quantity: int) -> None:
         """Hold `quantity` more here, or less if negative."""
         self.reserved += quantity
-        for path, sign in self.effects:
+        for availability, path, sign in self.effects:
             change = sign * quantity
             for node in path:
                 node.free += change
+            if self.location.pools and change:
+                pool = self.location.pools[availability]
+                if sign < 0:
+                    pool.hold(self.node, quantity)
+                else:
+                    pool.supply(tuple(value or "" for value in self.node), quantity)
 
 
 class ProductLocation:
@@ -122,15 +148,18 @@ class ProductLocation:
 
     Attributes:
         levels: reservation hash to level.
+        crossing: levels cross: nodes are any subset of the dimensions, not prefixes.
+        pools: by availability where crossing levels must not promise a piece twice, else empty.
         next_due_ms: no live hold expires before this.
         lapsed_until_ms: holds due up to this no longer count, swept or not.
         used: number of the trim period in which it was last used.
         targets: keys under which lines resolve to it, to forget them with it.
-        explained: supply terms of a node, by depth and values, until the stock changes.
+        explained: supply terms of a node, until the stock changes.
 
     """
 
     __slots__ = (
+        "crossing",
         "dirty_levels",
         "explained",
         "group",
@@ -141,6 +170,7 @@ class ProductLocation:
         "next_due_ms",
         "organization_id",
         "partition_values",
+        "pools",
         "product_id",
         "rules",
         "targets",
@@ -158,26 +188,74 @@ class ProductLocation:
         self.key = (organization_id, product_id, values)
         self.hash = location_hash(organization_id, product_id, values)
         self.group = b"P" + self.hash
-        self.trees: tuple[dict[tuple[str, ...], Node], ...] = tuple(
-            {(): Node()} for _ in rules.availabilities
-        )
         self.levels: dict[bytes, Level] = {}
         self.next_due_ms = NEVER_MS
         self.lapsed_until_ms = 0
         self.used = 0
         self.dirty_levels = 0
         self.targets: list[object] = []
-        self.explained: dict[tuple[int, tuple[str, ...]], list[tuple[str, int]]] = {}
+        self._clear(crossing=rules.crossing)
 
-    def path(self, availability: int, values: tuple[str, ...]) -> Path:
-        """Nodes from the coarsest down to `values`, made where they are missing."""
+    def _clear(self, *, crossing: bool) -> None:
+        """Forget all sums."""
+        self.crossing = crossing
+        self.trees: tuple[dict[NodeKey, Node], ...] = tuple({} for _ in self.rules.availabilities)
+        width = len(self.rules.hierarchy)
+        has_pools = crossing and self.rules.hierarchical and width <= WIDTH_MAX
+        self.pools: list[Pool] = [Pool(width) for _ in self.trees] if has_pools else []
+        self.explained: dict[tuple[int, NodeKey], list[tuple[str, int]]] = {}
+
+    def load(self, rows: Iterable[tuple[bytes, bytes]]) -> None:
+        """Add up the rows of the product-location's group.
+
+        A hold made under an earlier hierarchy may lie across the present one: then the levels of
+        this product-location cross, and are checked as such.
+        """
+        stored: list[row.LevelRow] = []
+        leaves: list[row.Leaf] = []
+        for key, value in rows:
+            if key[13] == row.KIND_LEVEL:
+                stored.append(row.decode_level(value))
+            else:
+                leaves.append(row.decode_leaf(value))
+        crossing = self.crossing or not all(
+            self.rules.is_in_hierarchy(level.dimensions) for level in stored
+        )
+        self._clear(crossing=crossing)
+        self._add_leaves(leaves)
+        for entry in stored:
+            self.level(entry.dimensions, entry.measure).charge(entry.reserved)
+
+    def cross(self, rows: Iterable[tuple[bytes, bytes]]) -> None:
+        """From here on its levels cross: all sums are made anew, in place."""
+        self._clear(crossing=True)
+        leaves = [value for key, value in rows if key[13] == row.KIND_LEAF]
+        self._add_leaves(row.decode_leaf(value) for value in leaves)
+        for level in self.levels.values():
+            level.bind()
+            reserved, level.reserved = level.reserved, 0
+            level.charge(reserved)
+
+    def _add_leaves(self, leaves: Iterable[row.Leaf]) -> None:
+        for leaf in leaves:
+            for measure, quantity in leaf.quantities.items():
+                self.supply(leaf.dimensions, measure, quantity)
+
+    def node_of(self, dimensions: Mapping[str, str]) -> NodeKey:
+        """Key of the finest node that these dimension values belong to."""
+        return self.rules.node_of(dimensions, crossing=self.crossing)
+
+    def path(self, availability: int, node: NodeKey) -> Path:
+        """Nodes from the coarsest down to this one, made where they are missing."""
+        if not self.trees:
+            return (Node(),)
         tree = self.trees[availability]
         path: list[Node] = []
-        for depth in range(len(values) + 1):
-            node = tree.get(values[:depth])
-            if node is None:
-                node = tree[values[:depth]] = Node()
-            path.append(node)
+        for key in self.rules.ancestors(node, crossing=self.crossing):
+            found = tree.get(key)
+            if found is None:
+                found = tree[key] = Node()
+            path.append(found)
         return tuple(path)
 
     def level(self, dimensions: Mapping[str, str], measure: str) -> Level:
@@ -193,30 +271,23 @@ class ProductLocation:
     def supply(self, dimensions: Mapping[str, str], measure: str, quantity: int) -> None:
         """Count a change of one measure of one stock row."""
         effects = self.rules.leaf_effects.get(measure)
-        if not effects:
+        if not effects or not quantity:
             return
-        values = self.rules.values_of(dimensions)
+        key = self.node_of(dimensions)
         for availability, sign in effects:
-            for node in self.path(availability, values):
+            for node in self.path(availability, key):
                 node.free += sign * quantity
+            if self.pools:
+                leaf = tuple(value or "" for value in key)
+                self.pools[availability].supply(leaf, sign * quantity)
         self.explained.clear()
 
-    def size(self) -> int:
-        """Number of nodes and levels: what it costs to keep."""
-        return len(self.levels) + sum(map(len, self.trees))
-
-
-def load(location: ProductLocation, rows: Iterable[tuple[bytes, bytes]]) -> None:
-    """Add up the rows of the product-location's group."""
-    for key, value in rows:
-        if key[13] == row.KIND_LEVEL:
-            stored = row.decode_level(value)
-            level = location.level(stored.dimensions, stored.measure)
-            level.charge(stored.reserved)
-            continue
-        leaf = row.decode_leaf(value)
-        for measure, quantity in leaf.quantities.items():
-            location.supply(leaf.dimensions, measure, quantity)
+    def is_below(self, dimensions: Mapping[str, str], node: NodeKey) -> bool:
+        """Whether these dimension values lie at a node or below it."""
+        own = self.node_of(dimensions)
+        if not self.crossing:
+            return own[: len(node)] == node
+        return all(wanted in {None, value} for wanted, value in zip(node, own, strict=True))
 
 
 def clamp(quantity: int) -> int:

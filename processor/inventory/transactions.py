@@ -6,12 +6,13 @@ remembered like request ids. A status that comes late (its sequence is not highe
 seen) changes nothing.
 """
 
+from collections.abc import Iterator
 from hashlib import blake2b
 from typing import Final, NamedTuple
 
 import msgspec
 
-from processor.inventory import offsets
+from processor.inventory import offsets, shrink
 from processor.inventory import rows as row
 from processor.inventory.lines import Refusal, base_dimensions, id_is_valid, text_is_valid
 from processor.inventory.state import PartitionState
@@ -83,7 +84,7 @@ def _available(state: PartitionState, event: InventoryTransaction) -> int:
         return 0
     location, dimensions = own
     availability = rules.reservation_measures[rules.default_measure].availability
-    path = location.path(availability, rules.values_of(dimensions))
+    path = location.path(availability, location.node_of(dimensions))
     return clamp(min(node.free for node in path) if rules.hierarchical else path[-1].free)
 
 
@@ -95,7 +96,7 @@ def _decide(state: PartitionState, event: InventoryTransaction) -> tuple[Code, s
     stored = state.rows.get(key)
     if stored is not None:
         decided_at_ms, answered = row.answer_head(stored)
-        if decided_at_ms + limits.DEDUPE_WINDOW_MS > state.clock_ms:
+        if decided_at_ms + state.rules.dedupe_window_ms > state.clock_ms:
             if answered == digest:
                 return Code.DUPLICATE, "this event was told before"
             return Code.REQUEST_ID_REUSED, "this event id was used before, for other content"
@@ -154,6 +155,7 @@ def _decide_new(state: PartitionState, event: InventoryTransaction) -> tuple[Cod
         follow_ups = case.follow_ups
     _apply(state, staged)
     state.events.extend(offsets.as_event(state, follow_up) for follow_up in follow_ups)
+    shrink.answer(state, _lowered(state, staged))
     return code, ""
 
 
@@ -217,8 +219,9 @@ def _check_changes(
             return Refusal(Code.MEASURE_UNKNOWN, f"measure {change.measure[:64]!r} is unknown")
     for change in changes:
         owner = change.measure.partition(".")[0]
-        if owner in rules.protected_sources and owner != sender:
-            return Refusal(Code.DATA_SOURCE_PROTECTED, f"only {owner} itself may change {owner}")
+        if sender not in rules.senders.get(owner, {sender}):
+            allowed = ", ".join(sorted(rules.senders[owner]))
+            return Refusal(Code.DATA_SOURCE_PROTECTED, f"{owner} may be changed by {allowed} only")
     for change in changes:
         if change.measure in rules.reservation_measures:
             return Refusal(Code.MEASURE_RESERVED, f"{change.measure} is made of reservations")
@@ -273,6 +276,14 @@ def _read_leaf(state: PartitionState, key: bytes, change: _Change) -> row.Leaf:
     return row.Leaf(
         row.FORMAT, location.organization_id, location.product_id, change.dimensions, {}, {}
     )
+
+
+def _lowered(state: PartitionState, staged: _Staged) -> Iterator[shrink.Lowered]:
+    """Stock rows of which there is less now under some availability."""
+    for change in staged.changes:
+        for availability, sign in state.rules.leaf_effects.get(change.measure, ()):
+            if sign * change.quantity < 0:
+                yield shrink.Lowered(change.location, change.dimensions, availability)
 
 
 def _apply(state: PartitionState, staged: _Staged) -> None:

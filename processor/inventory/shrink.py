@@ -1,0 +1,123 @@
+"""Supply that falls below what is held: nobody promised it away, the stock is gone all the same.
+
+The rule: it is never silent. One SUPPLY_SHORT event says how much is missing at the level that
+lacks most; by policy the holds stay (`keep-and-alert`), or as many lose as are missing: the newest
+first, or those of the lowest priority and of them the newest, with a HOLD_SHORT event for each.
+"""
+
+from collections.abc import Iterable
+from typing import Final, NamedTuple
+
+from processor.inventory import holds
+from processor.inventory import rows as row
+from processor.inventory.holds import FoundHold
+from processor.inventory.identity import hold_text
+from processor.inventory.rules import NodeKey
+from processor.inventory.state import PartitionState
+from processor.inventory.stock import Level, Node, ProductLocation, clamp
+from schemas.codes import Code
+from schemas.messages import InventoryEvent
+
+_KEEP: Final = "keep-and-alert"
+
+
+class Lowered(NamedTuple):
+    """A stock row whose supply fell under an availability."""
+
+    location: ProductLocation
+    dimensions: dict[str, str]
+    availability: int
+
+
+def answer(state: PartitionState, lowered: Iterable[Lowered]) -> None:
+    """Tell where more is held than there is now, and do what the policy says."""
+    told: set[tuple[int, int, NodeKey]] = set()
+    for entry in lowered:
+        node = entry.location.node_of(entry.dimensions)
+        key = (id(entry.location), entry.availability, node)
+        if key in told:
+            continue
+        told.add(key)
+        path = entry.location.path(entry.availability, node)
+        short = -min(one.free for one in path)
+        if short <= 0:
+            continue
+        state.events.append(_supply_short(state, entry, short))
+        if state.rules.configuration.supply_shrink != _KEEP:
+            for one in reversed(path):
+                _shorten(state, entry, one)
+
+
+def _supply_short(state: PartitionState, entry: Lowered, short: int) -> InventoryEvent:
+    location = entry.location
+    return InventoryEvent(
+        event_type="SUPPLY_SHORT",
+        code=int(Code.INSUFFICIENT_STOCK),
+        sequence=state.sequence,
+        at_ms=state.clock_ms,
+        source_topic=state.source_topic,
+        source_offset=state.source_offset,
+        source_id=state.source_id,
+        organization_id=location.organization_id,
+        product_id=location.product_id,
+        dimensions=entry.dimensions,
+        quantity=clamp(short),
+        available=clamp(-short),
+        message=f"more is held than there is of {state.rules.availabilities[entry.availability].name}",
+    )
+
+
+def _shorten(state: PartitionState, entry: Lowered, node: Node) -> None:
+    """Take from the holds at or below a node until there is enough for the rest."""
+    if node.free >= 0:
+        return
+    by_priority = state.rules.configuration.supply_shrink == "priority"
+    candidates = [
+        (found.hold.priority if by_priority else 0, -found.number, level.reservation, found, level)
+        for level in entry.location.levels.values()
+        if any(
+            number == entry.availability and sign < 0 and node in path
+            for number, path, sign in level.effects
+        )
+        for found in _live_holds(state, level)
+    ]
+    candidates.sort(key=lambda candidate: candidate[:3])
+    for _, _, _, found, level in candidates:
+        if node.free >= 0:
+            return
+        quantity = min(found.hold.quantity, -node.free)
+        holds.reduce_hold(state, level, found, quantity)
+        state.events.append(_hold_short(state, level, found, quantity))
+
+
+def _live_holds(state: PartitionState, level: Level) -> Iterable[FoundHold]:
+    if not level.reserved:
+        return
+    for key, value in state.rows.scan(level.group, level.oldest):
+        found = FoundHold(key, int.from_bytes(key[13:], "big"), value, row.decode_hold(value))
+        if found.is_live(state.clock_ms):
+            yield found
+
+
+def _hold_short(
+    state: PartitionState, level: Level, found: FoundHold, quantity: int
+) -> InventoryEvent:
+    return InventoryEvent(
+        event_type="HOLD_SHORT",
+        code=int(Code.INSUFFICIENT_STOCK),
+        sequence=state.sequence,
+        at_ms=state.clock_ms,
+        source_topic=state.source_topic,
+        source_offset=state.source_offset,
+        source_id=state.source_id,
+        organization_id=level.place.organization_id,
+        product_id=level.place.product_id,
+        dimensions=level.place.dimensions,
+        reservation_id=level.reservation_id,
+        hold_id=hold_text(level.reservation_id, found.number),
+        order_id=found.hold.order_id,
+        channel=found.hold.channel,
+        quantity=quantity,
+        available=clamp(level.available()),
+        message="the supply fell below what was held",
+    )
