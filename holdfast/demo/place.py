@@ -6,10 +6,7 @@ anybody's broker.
 
 import contextlib
 import shutil
-import subprocess
-import sys
 import tempfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
@@ -17,22 +14,16 @@ from typing import Final
 import msgspec
 from rich.console import Console
 
-from compose.ports import choose_port
-from compose.probes import http_answers
 from compose.progress import Progress
 from compose.settings import Settings as StackSettings
 from compose.stack import Addresses, Stack
 from holdfast.commands.topics import ensure_topics
 from holdfast.connection import Stop
+from holdfast.worker_process import WorkerEndedError, worker_process
 from producers.settings import Settings
 
 PARTITIONS: Final = 2
-WORKER_READY_S: Final = 60.0
-WORKER_STOP_S: Final = 10.0
-LOG_TAIL_LINES: Final = 20
 SERVERS: Final = ("kafka", "registry")
-# By this interpreter: it is this very code that runs.
-WORKER: Final = (sys.executable, "-m", "holdfast", "worker")
 
 
 @contextlib.contextmanager
@@ -52,8 +43,15 @@ def throw_away(progress: Progress) -> Iterator[Settings]:
         progress("topics", f"making them with {PARTITIONS} partitions")
         ensure_topics(addresses, PARTITIONS, Console(stderr=True, quiet=True))
         progress("worker", "starting")
-        with _worker(settings, home):
+        with worker_process(
+            bootstrap=settings.bootstrap_servers,
+            registry_url=settings.registry_url,
+            data_dir=home / "worker",
+        ) as worker:
+            worker.wait_until_ready()
             yield settings
+    except WorkerEndedError as error:
+        raise Stop(str(error)) from error
     finally:
         progress("stack", "stopping, and deleting what it kept")
         Stack.down(home, wipe=True)
@@ -68,48 +66,3 @@ def _producer_settings(addresses: Addresses, home: Path) -> Settings:
         registry_url=addresses.registry_url,
         schema_cache=str(home / "schemas.json"),
     )
-
-
-@contextlib.contextmanager
-def _worker(settings: Settings, home: Path) -> Iterator[None]:
-    log_path = home / "worker.log"
-    http_port = choose_port(None)
-    with log_path.open("wb") as log:
-        process = subprocess.Popen(
-            [
-                *WORKER,
-                *("--data-dir", str(home / "worker")),
-                *("--bootstrap", settings.bootstrap_servers),
-                *("--registry-url", settings.registry_url),
-                *("--http-port", str(http_port)),
-                *("--web-port", str(choose_port(None))),
-            ],
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,  # Ctrl-C is ours to pass on, after the last step.
-        )
-    try:
-        _wait_until_ready(process, http_port, log_path)
-        yield
-        if process.poll() is not None:
-            raise Stop(f"the worker ended by itself:\n{log_tail(log_path)}")
-    finally:
-        process.terminate()
-        try:
-            process.wait(WORKER_STOP_S)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-
-
-def _wait_until_ready(process: "subprocess.Popen[bytes]", http_port: int, log_path: Path) -> None:
-    deadline_s = time.monotonic() + WORKER_READY_S
-    while not http_answers(f"http://127.0.0.1:{http_port}/ready"):
-        if process.poll() is not None or time.monotonic() > deadline_s:
-            raise Stop(f"the worker did not start:\n{log_tail(log_path)}")
-        time.sleep(0.1)
-
-
-def log_tail(path: Path) -> str:
-    """Last lines of a log."""
-    return "\n".join(path.read_text("utf-8", "replace").splitlines()[-LOG_TAIL_LINES:])
