@@ -105,7 +105,7 @@ class Holdfast:
         broker.preload(
             site.bootstrap, topics.TRANSACTIONS, supply_records(site, work), progress, "supply"
         )
-        drain(site, self, topics.TRANSACTIONS, work, progress)
+        take_all(site, self, topics.TRANSACTIONS, work, progress)
 
     def start(self, site: Site, work: Work) -> list[Program]:
         """Start all workers at once."""
@@ -214,7 +214,7 @@ def build_kstreams(progress: Progress) -> None:
         raise RuntimeError(f"the Kafka Streams peer does not build:\n{answer.stdout[-3000:]}")
 
 
-def drain(
+def take_all(
     site: Site, contestant: KafkaContestant, topic: str, work: Work, progress: Progress
 ) -> None:
     """Let the contestant take all of `topic` as it is now, then stop it; not measured."""

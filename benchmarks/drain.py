@@ -16,8 +16,7 @@ from confluent_kafka.admin import NewTopic
 from benchmarks import broker, check
 from benchmarks.broker import Produced, Progress
 from benchmarks.check import Answer
-from benchmarks.contestants import KafkaContestant, Site
-from benchmarks.contestants import drain as take_all
+from benchmarks.contestants import KafkaContestant, Site, take_all
 from benchmarks.figures import Extra, Run, percentiles
 from benchmarks.load import ORGANIZATION, Work
 from benchmarks.programs import CpuSampler

@@ -9,8 +9,7 @@ from typing import Final
 
 from benchmarks import check, drain
 from benchmarks.broker import Progress
-from benchmarks.contestants import Holdfast, Site
-from benchmarks.contestants import drain as take_all
+from benchmarks.contestants import Holdfast, Site, take_all
 from benchmarks.figures import Run, percentiles
 from benchmarks.load import Work, spread
 from benchmarks.openloop import LEAD_S, OpenLoop, Timing

@@ -12,8 +12,7 @@ from typing import Final, NamedTuple
 from benchmarks import broker, drain
 from benchmarks.broker import Produced, Progress
 from benchmarks.check import WrongAnswerError, once_each, replay
-from benchmarks.contestants import Holdfast, Site
-from benchmarks.contestants import drain as take_all
+from benchmarks.contestants import Holdfast, Site, take_all
 from benchmarks.figures import Run
 from benchmarks.load import ORGANIZATION, SEED, Leaf, Work, spread
 from benchmarks.programs import CpuSampler

@@ -13,8 +13,7 @@ from typing import Final
 from benchmarks import drain
 from benchmarks.broker import Progress
 from benchmarks.check import WrongAnswerError
-from benchmarks.contestants import Holdfast, Site
-from benchmarks.contestants import drain as take_all
+from benchmarks.contestants import Holdfast, Site, take_all
 from benchmarks.figures import Run
 from benchmarks.load import Work, spread
 from benchmarks.openloop import OpenLoop
