@@ -18,6 +18,7 @@ from schemas.limits import QUANTITY_SUM_MAX
 
 QUANTITY_BYTES_MAX: Final = 16  # A decimal(18,6) takes 8; more than 16 is no quantity at all.
 _LONG_BYTES_MAX: Final = 10
+_LONG_OR_NEGATIVE: Final = 0x81  # Bits of a number's first byte: more bytes follow, or a sign.
 _LONG_LIMIT: Final = 2**63
 _INT_LIMIT: Final = 2**31
 
@@ -50,6 +51,9 @@ def read_int(data: bytes, position: int) -> tuple[int, int]:
 
 def read_length(data: bytes, position: int) -> tuple[int, int]:
     """Length, or branch or symbol index: a number that may not be negative."""
+    byte = data[position]
+    if not byte & _LONG_OR_NEGATIVE:
+        return byte >> 1, position + 1
     value, position = read_long(data, position)
     if value < 0:
         raise ValueError("a negative length or index")
@@ -75,11 +79,10 @@ def read_present(data: bytes, position: int) -> tuple[bool, int]:
 def read_text(data: bytes, position: int) -> tuple[str, int]:
     """UTF-8 string."""
     length = data[position]
-    if length & 0x81:  # More than 63 bytes, or negative.
-        length, position = read_length(data, position)
-    else:
-        length >>= 1
-        position += 1
+    if not length & _LONG_OR_NEGATIVE:
+        end = position + 1 + (length >> 1)
+        return data[position + 1 : end].decode(), end
+    length, position = read_length(data, position)
     end = position + length
     return data[position:end].decode(), end
 
@@ -103,6 +106,9 @@ def read_quantity(data: bytes, position: int) -> tuple[int, int]:
 
 def read_count(data: bytes, position: int) -> tuple[int, int]:
     """Item count of the next block of an array or map; 0 ends it."""
+    byte = data[position]
+    if not byte & _LONG_OR_NEGATIVE:
+        return byte >> 1, position + 1
     count, position = read_long(data, position)
     if count < 0:  # Then the block's size in bytes follows, for readers that skip it.
         count = -count
@@ -116,8 +122,21 @@ def read_text_map(data: bytes, position: int) -> tuple[dict[str, str], int]:
     count, position = read_count(data, position)
     while count:
         for _ in range(count):
-            name, position = read_text(data, position)
-            texts[name], position = read_text(data, position)
+            # Short names and values in place: this loop is half of reading a request.
+            length = data[position]
+            if length & _LONG_OR_NEGATIVE:
+                name, position = read_text(data, position)
+            else:
+                end = position + 1 + (length >> 1)
+                name = data[position + 1 : end].decode()
+                position = end
+            length = data[position]
+            if length & _LONG_OR_NEGATIVE:
+                texts[name], position = read_text(data, position)
+            else:
+                end = position + 1 + (length >> 1)
+                texts[name] = data[position + 1 : end].decode()
+                position = end
         count, position = read_count(data, position)
     return texts, position
 
@@ -126,9 +145,6 @@ def write_long(out: bytearray, value: int) -> None:
     """Signed 64-bit number."""
     if not isinstance(value, int) or value.__class__ is bool:
         raise TypeError(f"{value!r} for a number")
-    if 0 <= value < 0x40:
-        out.append(value << 1)
-        return
     if not -_LONG_LIMIT <= value < _LONG_LIMIT:
         raise ValueError(f"{value} has more than 64 bits")
     raw = (value << 1) ^ (value >> 63)
@@ -140,6 +156,9 @@ def write_long(out: bytearray, value: int) -> None:
 
 def write_int(out: bytearray, value: int) -> None:
     """Signed 32-bit number."""
+    if value.__class__ is int and 0 <= value < 0x40:
+        out.append(value << 1)
+        return
     if not isinstance(value, int) or not -_INT_LIMIT <= value < _INT_LIMIT:
         raise ValueError(f"{value!r} is no number of 32 bits")
     write_long(out, value)
