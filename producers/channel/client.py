@@ -10,14 +10,11 @@ An outcome is never hidden in an exception: a refusal is an answer, and no answe
 import asyncio
 import threading
 from collections import deque
-from collections.abc import Awaitable, Generator, Sequence
+from collections.abc import Coroutine, Generator, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Self, cast
-
-from schemas.codec import Codec
-from schemas.registry import SchemaIds
+from typing import Any, Final, Self, TypeVar, cast
 
 from producers.channel.basket import BasketOutcome, BasketPlan, converse
 from producers.channel.ids import new_request_id
@@ -27,10 +24,14 @@ from producers.channel.requests import BasketLine, Item, KeyRule, item_of, key_b
 from producers.channel.verbs import Verbs
 from producers.settings import Settings
 from schemas import topics
+from schemas.codec import Codec
 from schemas.messages import InventoryTransaction, ReservationRequest
+from schemas.registry import SchemaIds
 
 CLOSE_S: Final = 10.0  # How long closing waits for outcomes under way.
 Packed = tuple[Slot, bytes, bytes]
+_T = TypeVar("_T")
+_Coming = Coroutine[Any, Any, _T]
 
 
 def connect_codec(settings: Settings) -> Codec:
@@ -202,7 +203,7 @@ class ChannelClient(Verbs[Answer, EventAnswer]):
         self.close()
 
 
-class AsyncChannelClient(Verbs[Awaitable[Answer], Awaitable[EventAnswer]]):
+class AsyncChannelClient(Verbs[_Coming[Answer], _Coming[EventAnswer]]):
     """The same for asyncio: verbs give awaitables. Made with `async with` or `await open()`."""
 
     def __init__(

@@ -142,7 +142,9 @@ def test_late_answer_is_kept_for_the_lookup(settings: Settings) -> None:
         assert isinstance(unknown, Unknown)
         worker.result(*held[0], Code.INSUFFICIENT_STOCK)
         found = eventually(lambda: client._link.unsettled(topics.REQUESTS, unknown.request_id))
-        eventually(lambda: found[1].outcome)
+        assert found is not None
+        record = found[1]
+        eventually(lambda: record.outcome)
         settled = client.lookup(unknown.request_id)
         assert isinstance(settled, ReservationResult)
         assert settled.code == Code.INSUFFICIENT_STOCK

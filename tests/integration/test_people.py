@@ -12,7 +12,6 @@ from typing import Any
 
 import msgspec
 import pytest
-from click.testing import Result
 from typer.testing import CliRunner
 
 from compose.progress import silent
@@ -29,7 +28,7 @@ from schemas import topics
 pytestmark = pytest.mark.kafka
 
 PLACE = ("--org", "usmf", "--site", "1", "--warehouse", "11", "--color", "red", "--size", "small")
-Run = Callable[..., Result]
+Run = Callable[..., Any]
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +61,7 @@ def product() -> str:
     return f"P-{uuid.uuid4().hex[:8]}"
 
 
-def said(result: Result) -> dict[str, Any]:
+def said(result: Any) -> dict[str, Any]:
     """The JSON line a command printed."""
     return dict(json.loads(result.stdout.strip().splitlines()[-1]))
 
