@@ -111,7 +111,6 @@ class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     cache_mb: Annotated[int, Meta(ge=8, le=1_048_576)] = 256
     http_port: _Port = 0
     web_port: _Port = 6066
-    configuration_file: str = ""
     log_format: str = "console"
     crash_at: str | None = None
     crash_after: Annotated[int, Meta(ge=0)] = 0
@@ -126,7 +125,6 @@ _VARIABLES: Mapping[str, str] = {
     "HOLDFAST_CACHE_MB": "cache_mb",
     "HOLDFAST_HTTP_PORT": "http_port",
     "HOLDFAST_WEB_PORT": "web_port",
-    "HOLDFAST_CONFIGURATION": "configuration_file",
     "HOLDFAST_LOG_FORMAT": "log_format",
     "HOLDFAST_CRASH_AT": "crash_at",
     "HOLDFAST_CRASH_AFTER": "crash_after",
