@@ -4,6 +4,7 @@ The oracle shares no code with the room: it fills unit by unit (augmenting paths
 """
 
 from itertools import product
+from random import Random
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -209,3 +210,35 @@ def test_on_a_chain_of_levels_it_is_the_tree_rule(situation: tuple[Supply, Holds
 def mask(node: Node) -> int:
     """Bits of the dimensions that the node fixes."""
     return sum(1 << index for index, value in enumerate(node) if value is not None)
+
+
+def crowded(seed: int) -> tuple[Supply, Holds, Node]:
+    """A larger grid, every unit given to a row or a column: filling one more moves many holds."""
+    chosen = Random(seed)  # noqa: S311 - reproducible test data
+    width = chosen.choice((2, 2, 3))
+    side = 4 if width == 2 else 3
+    supply: Supply = {("far",) * width: 40}
+    held: Holds = {}
+    for leaf in product("abcd"[:side], repeat=width):
+        supply[leaf] = units = chosen.randint(0, 4)
+        level = chosen.randrange(1, 2**width - 1)
+        node: Node = tuple(v if level >> i & 1 else None for i, v in enumerate(leaf))
+        taken = max(units - chosen.choice((0, 0, 0, 1)), 0)
+        if taken:
+            held = with_more(held, node, taken)
+    level = chosen.randrange(1, 2**width)
+    asked: Node = tuple("a" if level >> i & 1 else None for i in range(width))
+    return supply, held, asked
+
+
+@given(st.integers(0, 10**9))
+@settings(max_examples=400, deadline=None)
+def test_available_is_exact_where_one_more_moves_many_holds(seed: int) -> None:
+    """On crowded grids `available` equals brute force; a bound only ever lowers it, and says so."""
+    supply, held, node = crowded(seed)
+    exact = expected(supply, held, node)
+    assert fits(supply, held, node, 1).available == exact
+    for work_max in (10, 60, 150, 250, 400):
+        fit = fits(supply, held, node, 1, work_max)
+        assert fit.available <= exact
+        assert fit.bound_hit or fit.available == exact
