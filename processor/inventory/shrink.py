@@ -12,7 +12,6 @@ from processor.inventory import holds
 from processor.inventory import rows as row
 from processor.inventory.holds import FoundHold
 from processor.inventory.identity import hold_text
-from processor.inventory.rules import NodeKey
 from processor.inventory.state import PartitionState
 from processor.inventory.stock import Level, Node, ProductLocation, clamp
 from schemas.codes import Code
@@ -31,10 +30,10 @@ class Lowered(NamedTuple):
 
 def answer(state: PartitionState, lowered: Iterable[Lowered]) -> None:
     """Tell where more is held than there is now, and do what the policy says."""
-    told: set[tuple[int, int, NodeKey]] = set()
+    told: set[tuple[object, ...]] = set()
     for entry in lowered:
         node = entry.location.node_of(entry.dimensions)
-        key = (id(entry.location), entry.availability, node)
+        key = (*entry.location.key, entry.availability, node)
         if key in told:
             continue
         told.add(key)
@@ -50,6 +49,7 @@ def answer(state: PartitionState, lowered: Iterable[Lowered]) -> None:
 
 def _supply_short(state: PartitionState, entry: Lowered, short: int) -> InventoryEvent:
     location = entry.location
+    name = state.rules.availabilities[entry.availability].name
     return InventoryEvent(
         event_type="SUPPLY_SHORT",
         code=int(Code.INSUFFICIENT_STOCK),
@@ -63,7 +63,7 @@ def _supply_short(state: PartitionState, entry: Lowered, short: int) -> Inventor
         dimensions=entry.dimensions,
         quantity=clamp(short),
         available=clamp(-short),
-        message=f"more is held than there is of {state.rules.availabilities[entry.availability].name}",
+        message=f"more is held than there is of {name}",
     )
 
 

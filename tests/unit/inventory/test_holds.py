@@ -1,0 +1,296 @@
+"""Holds in time: expiry, grace, extension, change, move; baskets."""
+
+import msgspec
+import pytest
+
+from processor.inventory.configuration import Configuration, Expiry, default
+from schemas.codes import Code
+from schemas.messages import RequestOptions
+from tests.support.partition import RED, RED_SMALL, UNIT, WAREHOUSE, Partition, line, pieces
+
+GRACE_MS = 5_000
+BLUE_SMALL = RED_SMALL | {"colorid": "blue"}
+
+
+def with_grace() -> Configuration:
+    """The default with a grace."""
+    return msgspec.structs.replace(default(), grace_ms=GRACE_MS)
+
+
+@pytest.mark.parametrize(("nudge_ms", "available"), [(-1, 6), (0, 10), (1, 10)])
+def test_a_hold_ends_exactly_at_its_expiry(nudge_ms: int, available: float) -> None:
+    """A millisecond before its expiry a hold counts; at its expiry it does not, swept or not."""
+    partition = Partition()
+    partition.stock(10)
+    partition.reserve(4, expires_in_ms=1_000)
+    partition.now_ms += 1_000 + nudge_ms
+    answer = partition.reserve(11)
+    assert pieces(answer.available) == available
+
+
+def test_the_clock_never_goes_back() -> None:
+    """A record with an older timestamp does not bring an expired hold back."""
+    partition = Partition()
+    partition.stock(10)
+    partition.reserve(4, expires_in_ms=1_000)
+    partition.now_ms += 1_000
+    partition.tick()
+    partition.now_ms -= 900
+    assert partition.available() == 10
+
+
+def test_the_sweep_tells_of_every_hold_that_ended() -> None:
+    """One HOLD_EXPIRED event a hold, and no row of it is left."""
+    partition = Partition()
+    partition.stock(10)
+    held = partition.reserve(4, expires_in_ms=1_000, order_id="SO-1")
+    partition.restart()
+    partition.now_ms += 1_000
+    partition.tick()
+    (event,) = partition.events
+    assert (event.event_type, event.code, event.hold_id) == (
+        "HOLD_EXPIRED",
+        Code.EXPIRED,
+        held.hold_id,
+    )
+    assert (pieces(event.quantity), event.order_id, event.channel) == (4, "SO-1", "web-shop")
+    assert {chr(key[0]) for key in partition.rows.rows} <= set("PRED")
+    assert partition.release(held.hold_id).code == Code.HOLD_CLOSED
+
+
+def test_a_hundred_holds_due_at_once_are_swept_in_slices() -> None:
+    """An ordinary record sweeps a slice; what is not swept yet does not count either."""
+    partition = Partition()
+    partition.stock(1_000)
+    for _ in range(100):
+        partition.reserve(1, expires_in_ms=60_000)
+    partition.now_ms += 100_000
+    assert partition.available() == 1_000
+    swept = sum(event.event_type == "HOLD_EXPIRED" for event in partition.events)
+    assert 0 < swept < 100
+    partition.restart()
+    assert partition.available() == 1_000
+    partition.tick()
+    assert not any(key[:1] in {b"H", b"X", b"Y"} for key in partition.rows.rows)
+    assert partition.available() == 1_000
+
+
+def test_a_confirmed_hold_does_not_expire() -> None:
+    """CONFIRM drops the expiry."""
+    partition = Partition()
+    partition.stock(10)
+    held = partition.reserve(4, expires_in_ms=1_000)
+    assert partition.line("CONFIRM", 0, hold_id=held.hold_id).code == Code.ACCEPTED
+    partition.now_ms += 10_000
+    partition.tick()
+    assert partition.available() == 6
+
+
+def test_an_extended_hold_expires_later() -> None:
+    """EXTEND moves the expiry, and needs one in the future."""
+    partition = Partition()
+    partition.stock(10)
+    held = partition.reserve(4, expires_in_ms=1_000)
+    longer = partition.line("EXTEND", 0, hold_id=held.hold_id, expires_in_ms=5_000)
+    assert longer.code == Code.ACCEPTED
+    assert longer.detail is not None
+    assert longer.detail.expires_at_ms == partition.now_ms + 5_000
+    assert partition.line("EXTEND", 0, hold_id=held.hold_id).code == Code.EXPIRY_INVALID
+    partition.now_ms += 4_999
+    partition.tick()
+    assert partition.available() == 6
+    partition.now_ms += 1
+    assert partition.available() == 10
+
+
+@pytest.mark.parametrize("swept", [True, False])
+@pytest.mark.parametrize(
+    ("late_ms", "taken", "code"),
+    [
+        (0, 0, Code.ACCEPTED),
+        (GRACE_MS - 1, 6, Code.ACCEPTED),
+        (GRACE_MS - 1, 7, Code.HOLD_EXPIRED),
+        (GRACE_MS, 0, Code.HOLD_EXPIRED),
+    ],
+)
+def test_within_the_grace_a_hold_comes_back_if_its_stock_is_there(
+    *, swept: bool, late_ms: int, taken: float, code: Code
+) -> None:
+    """A confirmation just after expiry succeeds within the grace, and only if the stock is left."""
+    partition = Partition(with_grace())
+    partition.stock(10)
+    held = partition.reserve(4, expires_in_ms=1_000)
+    partition.now_ms += 1_000
+    if swept:
+        partition.tick()
+        partition.restart()
+    if taken:
+        assert partition.reserve(taken).code == Code.ACCEPTED
+    partition.now_ms += late_ms
+    answer = partition.line("CONFIRM", 0, hold_id=held.hold_id)
+    assert answer.code == code or (code, answer.code) == (Code.HOLD_EXPIRED, Code.HOLD_CLOSED)
+    kept = 4 if code == Code.ACCEPTED else 0
+    assert partition.available() == 10 - taken - kept
+    partition.now_ms += 10 * GRACE_MS
+    partition.tick()
+    assert partition.available() == 10 - taken - kept
+
+
+def test_a_channel_gives_its_holds_an_expiry() -> None:
+    """Default and maximum expiry are the channel's."""
+    channels = {"web-shop": Expiry(default_expiry_ms=1_000, maximum_expiry_ms=2_000)}
+    partition = Partition(msgspec.structs.replace(default(), channels=channels))
+    partition.stock(10)
+    assert partition.reserve(1, expires_in_ms=2_001).code == Code.EXPIRY_INVALID
+    assert partition.reserve(1, expires_in_ms=2_000).code == Code.ACCEPTED
+    assert partition.reserve(1).code == Code.ACCEPTED
+    assert partition.reserve(1, channel="call-centre").code == Code.ACCEPTED
+    partition.now_ms += 2_000
+    partition.tick()
+    assert partition.available() == 9
+
+
+def test_amend_changes_a_hold_without_a_gap() -> None:
+    """More only if it fits, less always; the hold keeps its id."""
+    partition = Partition()
+    partition.stock(10)
+    held = partition.reserve(4)
+    assert partition.line("AMEND", 11, hold_id=held.hold_id).code == Code.INSUFFICIENT_STOCK
+    more = partition.line("AMEND", 10, hold_id=held.hold_id)
+    assert (more.code, more.hold_id, pieces(more.available)) == (Code.ACCEPTED, held.hold_id, 0)
+    partition.line("AMEND", 3, hold_id=held.hold_id)
+    partition.restart()
+    assert partition.available() == 7
+
+
+def test_transfer_moves_a_hold_to_other_values() -> None:
+    """From red to blue in one step; refused as a whole where blue has not enough."""
+    partition = Partition()
+    partition.stock(5)
+    partition.stock(3, dimensions=BLUE_SMALL)
+    held = partition.reserve(4)
+    words = {"hold_id": held.hold_id, "target_dimensions": BLUE_SMALL}
+    assert partition.line("TRANSFER", 0, **words).code == Code.INSUFFICIENT_STOCK
+    assert partition.available() == 1
+    moved = partition.line("TRANSFER", 3, **words)
+    assert (moved.code, pieces(moved.quantity)) == (Code.ACCEPTED, 3)
+    assert (partition.available(), partition.available(BLUE_SMALL)) == (5, 0)
+    assert partition.release(held.hold_id).code == Code.HOLD_CLOSED
+    assert partition.release(moved.hold_id, dimensions=BLUE_SMALL).code == Code.ACCEPTED
+
+
+def test_transfer_stays_in_its_partition() -> None:
+    """A target with another key is refused."""
+    partition = Partition()
+    partition.stock(5)
+    held = partition.reserve(1)
+    target = RED_SMALL | {"locationid": "12"}
+    answer = partition.line("TRANSFER", 0, hold_id=held.hold_id, target_dimensions=target)
+    assert answer.code == Code.SPANS_PARTITIONS
+
+
+def test_a_basket_is_all_or_nothing() -> None:
+    """Lines on the same stock are summed; every failing line is listed; nothing stays."""
+    partition = Partition()
+    partition.stock(10)
+    partition.stock(1, product="D0003")
+    lines = [line(6), line(6), line(1, product="D0003"), line(2, product="D0003")]
+    result = partition.ask("RESERVE", lines)
+    assert [answer.code for answer in result.lines] == [
+        Code.BASKET_REFUSED,
+        Code.INSUFFICIENT_STOCK,
+        Code.BASKET_REFUSED,
+        Code.INSUFFICIENT_STOCK,
+    ]
+    assert result.code == Code.INSUFFICIENT_STOCK
+    assert all(answer.quantity == 0 and not answer.hold_id for answer in result.lines)
+    assert [pieces(answer.available) for answer in result.lines] == [10, 10, 1, 1]
+    partition.restart()
+    assert partition.available() == 10
+    assert not any(key[:1] == b"H" for key in partition.rows.rows)
+
+
+def test_a_granted_basket_names_a_hold_a_line() -> None:
+    """Every line of a granted basket has its own hold."""
+    partition = Partition()
+    partition.stock(10)
+    result = partition.ask("RESERVE", [line(6), line(4), line(0, check=False)][:2])
+    assert result.code == Code.ACCEPTED
+    assert len({answer.hold_id for answer in result.lines}) == 2
+    again = partition.ask("RESERVE", [line(6), line(4)], request_id="r-2")
+    assert again.replayed
+    assert again.lines == result.lines
+
+
+def test_lines_may_stand_each_for_itself() -> None:
+    """Not atomic: what fits is granted, and the request says PARTIAL."""
+    partition = Partition()
+    partition.stock(10)
+    each = RequestOptions(atomic=False)
+    result = partition.ask("RESERVE", [line(6), line(6), line(4)], options=each)
+    codes = [answer.code for answer in result.lines]
+    assert codes == [Code.ACCEPTED, Code.INSUFFICIENT_STOCK, Code.ACCEPTED]
+    assert result.code == Code.PARTIAL
+    assert partition.available() == 0
+
+
+def test_a_failed_basket_of_releases_takes_nothing() -> None:
+    """Atomic holds for every action: one unknown hold, and the known one keeps its quantity."""
+    partition = Partition()
+    partition.stock(10)
+    held = partition.reserve(4, order_id="SO-1", expires_in_ms=1_000)
+    before = {key: value for key, value in partition.rows.rows.items() if key[:1] in b"PHXYO"}
+    lines = [line(0, hold_id=held.hold_id), line(0, hold_id="nonsense")]
+    assert partition.ask("RELEASE", lines).code == Code.HOLD_UNKNOWN
+    after = {key: value for key, value in partition.rows.rows.items() if key[:1] in b"PHXYO"}
+    assert after == before
+    assert partition.available() == 6
+
+
+def test_the_next_moment_at_which_stock_frees_is_told() -> None:
+    """A refusal names the next expiry that helps at the level that bound."""
+    partition = Partition()
+    partition.stock(10)
+    partition.reserve(4, expires_in_ms=9_000)
+    partition.reserve(6, expires_in_ms=5_000)
+    refused = partition.reserve(1)
+    assert refused.detail is not None
+    assert refused.detail.next_free_at_ms == partition.now_ms + 5_000
+
+
+def test_crossing_levels_never_promise_a_piece_twice() -> None:
+    """In subset mode red and small are checked against each other where they cross."""
+    document = default()
+    reservation = msgspec.structs.replace(document.reservation, mode="subset")
+    partition = Partition(msgspec.structs.replace(document, reservation=reservation))
+    small = WAREHOUSE | {"sizeid": "small"}
+    partition.stock(5)
+    partition.stock(5, dimensions=BLUE_SMALL | {"sizeid": "large"})
+    assert partition.reserve(5, dimensions=small).code == Code.ACCEPTED
+    assert partition.reserve(1, dimensions=RED).code == Code.INSUFFICIENT_STOCK
+    assert partition.reserve(5, dimensions=WAREHOUSE | {"colorid": "blue"}).code == Code.ACCEPTED
+    partition.restart()
+    assert partition.available(RED) == 0
+
+
+def test_rows_are_all_that_is_needed_to_go_on() -> None:
+    """After a restart from the changelog's rows every figure is the same."""
+    partition = Partition(with_grace())
+    partition.stock(10)
+    partition.reserve(1, expires_in_ms=1_000)
+    partition.reserve(2, order_id="SO-1")
+    partition.reserve(3, dimensions=RED)
+    partition.now_ms += 1_000
+    before = [partition.available(place) for place in (RED_SMALL, RED, WAREHOUSE)]
+    partition.restart()
+    assert [partition.available(place) for place in (RED_SMALL, RED, WAREHOUSE)] == before
+    assert before == [5, 5, 5]
+
+
+def test_quantities_are_exact_to_the_last_digit() -> None:
+    """Millionths add up."""
+    partition = Partition()
+    partition.stock(0.000003)
+    assert partition.reserve(0.000002).available == 1
+    assert partition.reserve(0.000001).available == 0
+    assert UNIT == 1_000_000

@@ -1,0 +1,377 @@
+"""What the ERP tells: measures, the ladder of statuses, offsets, failures, shortage."""
+
+from typing import Any
+
+import msgspec
+import pytest
+
+from processor.inventory.configuration import Configuration, default
+from schemas.codes import Code
+from schemas.messages import MeasureChange, RequestOptions
+from tests.support.partition import RED, RED_SMALL, UNIT, WAREHOUSE, Partition, pieces
+
+BLUE_SMALL = RED_SMALL | {"colorid": "blue"}
+
+
+def with_offset(**words: Any) -> Configuration:
+    """The default with other offset rules."""
+    offset = msgspec.structs.replace(default().offset, **words)
+    return msgspec.structs.replace(default(), offset=offset)
+
+
+def held(quantity: float, configuration: Configuration | None = None) -> tuple[Partition, Any]:
+    """Ten pieces in stock, some of them held."""
+    partition = Partition(configuration)
+    partition.stock(10)
+    return partition, partition.reserve(quantity)
+
+
+def kinds(partition: Partition) -> list[str]:
+    """Types of the events of the last record."""
+    return [event.event_type for event in partition.events]
+
+
+@pytest.mark.parametrize(
+    ("ladder", "offset_at"),
+    [
+        (["ON_ORDER", "RESERVED_PHYSICAL", "PICKED", "DEDUCTED", "SOLD"], 1),
+        (["ON_ORDER", "RESERVED_ORDERED", "RESERVED_PHYSICAL", "PICKED"], 1),
+        (["ON_ORDER", "PICKED", "DEDUCTED", "SOLD"], 1),
+        (["ON_ORDER", "SOLD"], 1),
+        (["QUOTATION_ISSUE", "ON_ORDER", "DEDUCTED", "SOLD"], 2),
+    ],
+)
+def test_modifier_reserve_offsets_once_at_the_nearest_status(
+    ladder: list[str], offset_at: int
+) -> None:
+    """At Reserved, else the nearest later status; never again after it."""
+    partition, hold = held(4)
+    for sequence, status in enumerate(ladder):
+        words = {"sequence": sequence, "reservation_id": hold.reservation_id}
+        told = partition.status(status, 4, **words)
+        due = sequence == offset_at
+        assert kinds(partition) == ["TRANSACTION", "OFFSET_APPLIED"] if due else ["TRANSACTION"]
+        assert told.code == (Code.OFFSET_APPLIED if due else Code.APPLIED)
+    assert partition.available() == 10
+
+
+def test_modifier_on_order_offsets_at_creation() -> None:
+    """OnOrder: the whole created quantity at once."""
+    partition, hold = held(10, with_offset(modifier="on-order"))
+    told = partition.status("ON_ORDER", 10, sequence=1, reservation_id=hold.reservation_id)
+    assert told.code == Code.OFFSET_APPLIED
+    assert pieces(partition.events[1].quantity) == 10
+
+
+def test_receipts_offset_nothing() -> None:
+    """The receipt ladder changes measures only."""
+    partition, hold = held(4)
+    told = partition.status("REGISTERED", 4, sequence=1, reservation_id=hold.reservation_id)
+    assert (told.code, partition.available()) == (Code.APPLIED, 6)
+
+
+def test_a_line_split_into_transactions_offsets_each_part_once() -> None:
+    """Ten reserved; four reach Reserved, later the other six: each transaction has its ledger."""
+    partition, hold = held(10)
+    by = {"reservation_id": hold.reservation_id}
+    for sequence, status in enumerate(("RESERVED_PHYSICAL", "PICKED", "DEDUCTED")):
+        partition.status(status, 4, sequence=sequence, transaction="T1", **by)
+    assert partition.available() == 4
+    partition.status("PICKED", 6, sequence=1, transaction="T2", **by)
+    assert partition.available() == 10
+
+
+def test_a_transaction_that_grows_offsets_the_difference() -> None:
+    """Four, then seven of the same transaction: three more."""
+    partition, hold = held(10)
+    by = {"reservation_id": hold.reservation_id}
+    partition.status("RESERVED_PHYSICAL", 4, sequence=1, **by)
+    partition.status("PICKED", 7, sequence=2, **by)
+    assert pieces(partition.events[1].quantity) == 3
+    assert partition.available() == 7
+
+
+def test_over_offset_takes_what_is_there_and_lists_the_rest() -> None:
+    """Five reserved, eight offset: five gone, three invalid and in the list of failures."""
+    partition, hold = held(5)
+    told = partition.status("PICKED", 8, sequence=1, reservation_id=hold.reservation_id)
+    assert told.code == Code.OFFSET_PARTIAL
+    failed = partition.events[1]
+    assert (failed.event_type, pieces(failed.quantity), pieces(failed.invalid_quantity)) == (
+        "OFFSET_FAILED",
+        5,
+        3,
+    )
+    assert [key[:1] for key in partition.rows.rows].count(b"F") == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        ({"reservation_id": "nonsense"}, Code.OFFSET_WRONG_RESERVATION),
+        ({"hold_id": "nonsense"}, Code.OFFSET_WRONG_RESERVATION),
+        ({"hold_id": "0" * 24 + "-7"}, Code.OFFSET_WRONG_RESERVATION),
+        ({"auto_offset": True, "dimensions": RED}, Code.OFFSET_NOTHING_RESERVED),
+        ({"own": "reservation_id", "dimensions": BLUE_SMALL}, Code.OFFSET_WRONG_DIMENSIONS),
+        ({"own": "hold_id", "dimensions": RED}, Code.OFFSET_WRONG_DIMENSIONS),
+    ],
+)
+def test_a_wrong_reference_changes_no_hold(words: dict[str, Any], code: Code) -> None:
+    """Wrong id, wrong dimensions, nothing there: an event with the reason, an entry in the list."""
+    partition, hold = held(4)
+    if "own" in words:
+        name = words.pop("own")
+        words[name] = getattr(hold, name)
+    told = partition.status("PICKED", 4, sequence=1, **words)
+    assert told.code == code
+    assert kinds(partition) == ["TRANSACTION", "OFFSET_FAILED"]
+    assert partition.available() == 6
+    assert [key[:1] for key in partition.rows.rows].count(b"F") == 1
+
+
+def test_measures_of_a_failed_offset_are_applied_all_the_same() -> None:
+    """What the ERP says of its own stock is true whether or not a hold was found."""
+    partition, _ = held(4)
+    changes = {"fno.reservphysical": 4.0}
+    words = {"sequence": 1, "reservation_id": "nonsense", "changes": changes}
+    partition.status("RESERVED_PHYSICAL", 4, **words)
+    assert partition.available() == 2
+
+
+@pytest.mark.parametrize("way", ["hold_id", "reservation_id", "auto_offset"])
+def test_three_ways_to_name_what_is_offset(way: str) -> None:
+    """By hold id, by reservation id and dimensions, or derived from the line."""
+    partition, hold = held(4)
+    words = {way: True if way == "auto_offset" else getattr(hold, way)}
+    assert partition.status("PICKED", 4, sequence=1, **words).code == Code.OFFSET_APPLIED
+    assert partition.available() == 10
+
+
+def test_a_masked_dimension_need_not_match() -> None:
+    """With the size masked, a hold on red is offset by a line of red small."""
+    partition = Partition(with_offset(match=("colorid",)))
+    partition.stock(10)
+    hold = partition.reserve(4, dimensions=RED)
+    words = {"sequence": 1, "reservation_id": hold.reservation_id}
+    assert partition.status("PICKED", 4, **words).code == Code.OFFSET_APPLIED
+    assert partition.available() == 10
+
+
+@pytest.mark.parametrize("sequence", [1, 0])
+def test_a_late_status_changes_nothing(sequence: int) -> None:
+    """A sequence that is not above the last one: neither offset nor measures."""
+    partition, hold = held(4)
+    by = {"reservation_id": hold.reservation_id}
+    partition.status("ON_ORDER", 4, sequence=1, **by)
+    changes = {"fno.physicalinvent": -4.0}
+    told = partition.status("PICKED", 4, sequence=sequence, changes=changes, **by)
+    assert (told.code, partition.available()) == (Code.STALE, 6)
+
+
+def test_a_step_back_down_brings_the_hold_back() -> None:
+    """Reserved, then on order again: the demand is a soft one again, with its own hold id."""
+    partition, hold = held(4)
+    by = {"reservation_id": hold.reservation_id}
+    up, down = {"fno.reservphysical": 4.0}, {"fno.reservphysical": -4.0}
+    partition.status("RESERVED_PHYSICAL", 4, sequence=1, changes=up, **by)
+    told = partition.status("ON_ORDER", 4, sequence=2, changes=down, **by)
+    assert told.code == Code.OFFSET_REVERTED
+    assert (partition.events[1].event_type, partition.events[1].hold_id) == (
+        "OFFSET_REVERTED",
+        hold.hold_id,
+    )
+    assert partition.available() == 6
+    partition.status("PICKED", 4, sequence=3, **by)
+    assert partition.available() == 10
+
+
+def test_by_policy_a_step_back_brings_nothing_back() -> None:
+    """`reversal: ignore`: what was offset stays offset."""
+    partition, hold = held(4, with_offset(reversal="ignore"))
+    by = {"reservation_id": hold.reservation_id}
+    partition.status("RESERVED_PHYSICAL", 4, sequence=1, **by)
+    assert partition.status("ON_ORDER", 4, sequence=2, **by).code == Code.APPLIED
+    assert partition.available() == 10
+
+
+@pytest.mark.parametrize("ended", ["CANCELLED", "DELETED"])
+def test_a_cancelled_order_gives_its_quantity_back(ended: str) -> None:
+    """Ten held, line gone: soft minus ten."""
+    partition, hold = held(10)
+    by = {"reservation_id": hold.reservation_id}
+    partition.status("ON_ORDER", 10, sequence=1, **by)
+    partition.status(ended, 10, sequence=2, **by)
+    assert partition.available() == 10
+    assert partition.release(hold.hold_id).code == Code.HOLD_CLOSED
+
+
+def test_a_reduced_order_gives_the_difference_back() -> None:
+    """Ten held, line reduced to six: soft minus four."""
+    partition, hold = held(10)
+    by = {"reservation_id": hold.reservation_id}
+    partition.status("ON_ORDER", 10, sequence=1, **by)
+    partition.status("ON_ORDER", 6, sequence=2, **by)
+    assert partition.available() == 4
+
+
+def test_cancelling_after_the_offset_holds_nothing_again() -> None:
+    """The ERP gives its own measure back; there is no demand left to hold for."""
+    partition, hold = held(4)
+    by = {"reservation_id": hold.reservation_id}
+    partition.status("PICKED", 4, sequence=1, changes={"fno.reservphysical": 4.0}, **by)
+    partition.status("CANCELLED", 4, sequence=2, changes={"fno.reservphysical": -4.0}, **by)
+    assert partition.available() == 10
+
+
+def test_other_dimensions_revert_the_old_offset_and_make_a_new_one() -> None:
+    """A line that was offset as red becomes blue: red counts again, blue is offset."""
+    partition, red = held(4)
+    partition.stock(10, dimensions=BLUE_SMALL)
+    blue = partition.reserve(4, dimensions=BLUE_SMALL)
+    partition.status("RESERVED_PHYSICAL", 4, sequence=1, reservation_id=red.reservation_id)
+    assert partition.available() == 10
+    words = {"reservation_id": blue.reservation_id, "dimensions": BLUE_SMALL}
+    partition.status("RESERVED_PHYSICAL", 4, sequence=2, **words)
+    assert kinds(partition) == ["TRANSACTION", "OFFSET_REVERTED", "OFFSET_APPLIED"]
+    assert (partition.available(), partition.available(BLUE_SMALL)) == (6, 10)
+
+
+def test_an_offset_just_after_expiry_finds_its_hold_within_the_grace() -> None:
+    """By hold id, a hold that expired within the grace is offset if its stock is still there."""
+    partition = Partition(msgspec.structs.replace(default(), grace_ms=5_000))
+    partition.stock(10)
+    hold = partition.reserve(4, expires_in_ms=1_000)
+    partition.now_ms += 1_500
+    partition.tick()
+    changes = {"fno.reservphysical": 4.0}
+    told = partition.status("PICKED", 4, sequence=1, changes=changes, hold_id=hold.hold_id)
+    assert told.code == Code.OFFSET_APPLIED
+    assert partition.available() == 6
+
+
+def test_a_failed_offset_can_be_tried_again_or_dismissed() -> None:
+    """An entry stays until it is resolved; retried after the hold is there, it is."""
+    partition = Partition()
+    partition.stock(10)
+    for transaction in ("T1", "T2"):
+        partition.status("PICKED", 4, sequence=1, auto_offset=True, transaction=transaction)
+    entries = sorted(key[1:].decode() for key in partition.rows.rows if key[:1] == b"F")
+    assert len(entries) == 2
+    retry = RequestOptions(offset_failure_id=entries[0])
+    assert partition.ask("RETRY_OFFSET", [], options=retry).code == Code.OFFSET_NOTHING_RESERVED
+    partition.reserve(4)
+    again = partition.ask("RETRY_OFFSET", [], options=retry)
+    assert (again.code, kinds(partition)) == (Code.ACCEPTED, ["OFFSET_APPLIED"])
+    assert partition.available() == 10
+    dismiss = RequestOptions(offset_failure_id=entries[1])
+    assert partition.ask("DISMISS_OFFSET", [], options=dismiss).code == Code.ACCEPTED
+    assert kinds(partition) == ["OFFSET_RESOLVED"]
+    assert partition.ask("DISMISS_OFFSET", [], options=dismiss).code == Code.FAILURE_UNKNOWN
+    assert not any(key[:1] == b"F" for key in partition.rows.rows)
+
+
+def test_offsets_can_be_switched_off() -> None:
+    """Statuses then change measures only."""
+    partition, hold = held(4, with_offset(enabled=False))
+    told = partition.status("PICKED", 4, sequence=1, reservation_id=hold.reservation_id)
+    assert (told.code, partition.available()) == (Code.APPLIED, 6)
+
+
+# Measures.
+
+
+def test_an_event_is_counted_once() -> None:
+    """The same event id again changes nothing; with other content it is refused."""
+    partition = Partition()
+    partition.stock(10, event_id="E1")
+    partition.restart()
+    assert partition.stock(10, event_id="E1").code == Code.DUPLICATE
+    assert partition.stock(11, event_id="E1").code == Code.REQUEST_ID_REUSED
+    assert partition.available() == 10
+
+
+def test_one_event_may_carry_several_measures_sources_and_rows() -> None:
+    """All of them are applied together."""
+    partition = Partition()
+    partition.stock(10)
+    partition.tell({"pos.outbound": 2, "IV.Ordered": 1}, source="pos")
+    assert partition.available() == 9
+    moved = [MeasureChange("fno.physicalinvent", -UNIT)]
+    moved.append(MeasureChange("fno.physicalinvent", UNIT, BLUE_SMALL))
+    partition.tell({}, changes=moved)
+    assert (partition.available(), partition.available(BLUE_SMALL)) == (8, 1)
+
+
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        ({"changes": {"fno.physicalinvent": 1}, "source": "pos"}, Code.DATA_SOURCE_PROTECTED),
+        ({"changes": {"iv.softreserved": 1}}, Code.MEASURE_RESERVED),
+        ({"changes": {"fno.nothing": 1}}, Code.MEASURE_UNKNOWN),
+        ({"changes": {"pos.inbound": 1}, "product": ""}, Code.PRODUCT_INVALID),
+        ({"changes": {"pos.inbound": 1}, "event_id": ""}, Code.REQUEST_ID_INVALID),
+        ({"changes": {"pos.inbound": 1}, "dimensions": RED | {"x": "y"}}, Code.DIMENSION_UNKNOWN),
+        (
+            {"changes": {"pos.inbound": 1}, "dimensions": {"siteid": "1"}},
+            Code.PARTITION_DIMENSION_MISSING,
+        ),
+    ],
+)
+def test_an_event_that_may_not_be_applied_changes_nothing(
+    words: dict[str, Any], code: Code
+) -> None:
+    """It is answered with its reason."""
+    partition = Partition()
+    partition.stock(10)
+    assert partition.tell(words.pop("changes"), **words).code == code
+    assert partition.available() == 10
+
+
+def test_a_count_replaces_and_an_older_count_loses() -> None:
+    """SET with an older stamp than the last is STALE; the same stamp wins."""
+    partition = Partition()
+    partition.stock(10)
+    for stamp, quantity, code, left in (
+        (5_000, 7, Code.APPLIED, 7),
+        (4_999, 3, Code.STALE, 7),
+        (5_000, 4, Code.APPLIED, 4),
+    ):
+        words = {"mode": "SET", "modified_at_ms": stamp}
+        assert partition.stock(quantity, **words).code == code
+        assert partition.available() == left
+
+
+def test_a_stock_row_without_a_value_belongs_to_the_coarser_levels_only() -> None:
+    """Stock of unknown size can be reserved as red, not as red small."""
+    partition = Partition()
+    partition.stock(5, dimensions=RED)
+    assert (partition.available(RED), partition.available(RED_SMALL)) == (5, 0)
+
+
+@pytest.mark.parametrize(
+    ("policy", "short", "left"),
+    [
+        ("keep-and-alert", [], (4, 4)),
+        ("newest-first", ["new"], (4, 0)),
+        ("priority", ["old"], (0, 4)),
+    ],
+)
+def test_supply_that_shrinks_below_what_is_held(
+    policy: str, short: list[str], left: tuple[float, float]
+) -> None:
+    """An event always says so; by policy all holds stay, the newest go, or the lowest priority."""
+    partition = Partition(msgspec.structs.replace(default(), supply_shrink=policy))
+    partition.stock(10)
+    old = partition.reserve(4, priority=1)
+    new = partition.reserve(4, priority=2)
+    partition.stock(-6)
+    assert partition.events[1].event_type == "SUPPLY_SHORT"
+    assert pieces(partition.events[1].quantity) == 4
+    names = {old.hold_id: "old", new.hold_id: "new"}
+    touched = [
+        names[event.hold_id] for event in partition.events if event.event_type == "HOLD_SHORT"
+    ]
+    assert touched == short
+    released = [partition.release(hold.hold_id) for hold in (old, new)]
+    assert tuple(pieces(answer.quantity) for answer in released) == left
+    assert partition.available(WAREHOUSE) == 4
