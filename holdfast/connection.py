@@ -10,8 +10,6 @@ from collections.abc import Iterator
 import msgspec
 import typer
 from confluent_kafka.admin import AdminClient
-from schemas.codec import Codec
-from schemas.registry import RegistryError
 
 from compose.settings import Settings as StackSettings
 from compose.stack import Stack
@@ -19,6 +17,8 @@ from producers.channel import ChannelClient, ChannelError
 from producers.channel.client import connect_codec
 from producers.quantity import QuantityError
 from producers.settings import Settings
+from schemas.codec import Codec
+from schemas.registry import RegistryError
 from schemas.topics import APP_ID
 
 EXIT_REFUSED = 1

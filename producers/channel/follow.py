@@ -9,11 +9,11 @@ from types import TracebackType
 from typing import Any, Final, NamedTuple, Self
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
-from schemas.codec import Codec, Undecodable
 
 from producers.channel.outcomes import ChannelError
 from producers.settings import Settings
 from schemas import topics
+from schemas.codec import Codec, Undecodable
 from schemas.messages import DeadLetter, InventoryEvent, ReservationResult
 
 FOLLOWED: Final = (topics.RESULTS, topics.EVENTS, topics.DEAD_LETTERS)
