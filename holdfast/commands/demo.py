@@ -65,7 +65,7 @@ def demo(
         return
     console = Console(stderr=as_json)
     with in_words(), _stack_errors_in_words():
-        chosen = _chosen(scenario)
+        chosen = _chosen(scenario, running=running)
         with _place(console, running=running) as settings:
             played = {one.name: _play(settings, one, console, fresh=running) for one in chosen}
     fine = all(step.ok for steps in played.values() for step in steps)
@@ -78,11 +78,17 @@ def demo(
         raise typer.Exit(EXIT_REFUSED)
 
 
-def _chosen(names: list[str] | None) -> list[Scenario]:
+def _chosen(names: list[str] | None, *, running: bool) -> list[Scenario]:
     unknown = [name for name in names or [] if name not in SCENARIOS]
     if unknown:
         raise Stop(f"no scenario {unknown[0]}; there are: {', '.join(SCENARIOS)}")
-    return [SCENARIOS[name] for name in names or SCENARIOS]
+    chosen = [SCENARIOS[name] for name in names or SCENARIOS]
+    if not running:
+        return chosen
+    barred = [one.name for one in chosen if one.reconfigures]
+    if barred and names:
+        raise Stop(f"{barred[0]} changes the configuration of the whole stack: not with --running")
+    return [one for one in chosen if not one.reconfigures]
 
 
 @contextlib.contextmanager

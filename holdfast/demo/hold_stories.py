@@ -6,6 +6,7 @@ from holdfast.demo.steps import (
     Ask,
     Basket,
     BasketAcross,
+    Configure,
     Events,
     Line,
     Look,
@@ -17,6 +18,7 @@ from holdfast.demo.steps import (
 BLUE_LARGE: Final = {"siteid": "1", "locationid": "11", "colorid": "blue", "sizeid": "large"}
 ELSEWHERE: Final = {"siteid": "2", "locationid": "21", "colorid": "red", "sizeid": "small"}
 SHORT_MS: Final = 1_500
+MINUTE_MS: Final = 60_000
 HOUR_MS: Final = 3_600_000
 
 EXPIRY: Final = Scenario(
@@ -65,9 +67,49 @@ EXPIRY: Final = Scenario(
             expects={"available": "6", "reserved": "4"},
         ),
         Step(
-            says="confirming it now is too late",
+            says="confirming it now is too late: no grace is configured",
             action=Ask(action="CONFIRM", of="cart"),
             expects={"outcome": "HOLD_CLOSED", "available": "6"},
+        ),
+        Step(
+            says="a minute of grace is configured",
+            action=Configure(changes={"grace_ms": MINUTE_MS}),
+            expects={"outcome": "ACCEPTED"},
+        ),
+        Step(
+            says="a cart holds 2 for a moment",
+            action=Ask(quantity="2", expires_in_ms=SHORT_MS, name="late"),
+            expects={"outcome": "ACCEPTED", "available": "4"},
+        ),
+        Step(
+            says="another holds 3 for a moment",
+            action=Ask(quantity="3", expires_in_ms=SHORT_MS, name="too late"),
+            expects={"outcome": "ACCEPTED", "available": "1"},
+        ),
+        Step(
+            says="both end",
+            action=Events(event_type="HOLD_EXPIRED", count=3),
+            expects={"events": "3", "quantity": "7"},
+        ),
+        Step(
+            says="the first pays just after: its stock is still there",
+            action=Ask(action="CONFIRM", of="late"),
+            expects={"outcome": "ACCEPTED", "available": "4", "expires": "no"},
+        ),
+        Step(
+            says="somebody else takes the rest",
+            action=Ask(quantity="4"),
+            expects={"outcome": "ACCEPTED", "available": "0"},
+        ),
+        Step(
+            says="so the other cart comes too late",
+            action=Ask(action="CONFIRM", of="too late"),
+            expects={"outcome": "HOLD_EXPIRED", "available": "0"},
+        ),
+        Step(
+            says="the configuration is put back",
+            action=Configure(changes={}),
+            expects={"outcome": "ACCEPTED"},
         ),
     ),
 )

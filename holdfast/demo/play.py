@@ -6,6 +6,7 @@ of a basket's lines), `reserved` (softly, at the place looked at), `events` (how
 `quantity` is then their sum).
 """
 
+import itertools
 import time
 from collections.abc import Callable, Iterator
 from typing import Any, Final
@@ -16,6 +17,7 @@ from holdfast.demo.steps import (
     Ask,
     Basket,
     BasketAcross,
+    Configure,
     Events,
     Expected,
     Look,
@@ -24,6 +26,7 @@ from holdfast.demo.steps import (
     Status,
     Step,
 )
+from processor.inventory.configuration import default, to_json
 from producers.channel import BasketLine, ChannelClient, Item, Undecided, Unknown, code_name
 from producers.channel.follow import Follower
 from producers.channel.ids import new_request_id
@@ -41,6 +44,7 @@ from schemas.messages import (
 )
 
 SOFT: Final = "iv.softreserved"
+VERSIONS: Final = itertools.count(2)  # Of configurations; every one must be above the last.
 EVENTS_WITHIN_S: Final = 15.0
 EVENTS_QUIET_S: Final = 0.3  # After the last expected event, one more look for a surplus one.
 
@@ -76,6 +80,7 @@ class Player:
             Status: self._status,
             Look: self._look,
             Events: self._count_events,
+            Configure: self._configure,
         }
 
     def play(self) -> Iterator[Played]:
@@ -203,6 +208,13 @@ class Player:
                 if isinstance(record.body, InventoryEvent)
             ]
 
+    def _configure(self, action: Configure) -> Expected:
+        document = _merged(msgspec.json.decode(to_json(default())), action.changes)
+        document["version"] = next(VERSIONS)
+        answers = self._client.configure(msgspec.json.encode(document))
+        outcomes = {_answer_seen(answer)["outcome"] for answer in answers}
+        return {"outcome": ", ".join(sorted(outcomes))}
+
     def _remember(self, name: str, asked: ReservationRequest, answer: Answer) -> None:
         if name and isinstance(answer, ReservationResult):
             self._asked[name] = asked
@@ -215,6 +227,17 @@ def _compared(step: Step, seen: Expected) -> Played:
     if not ok and "outcome" in seen:  # What it really was helps whoever reads the difference.
         actual = {"outcome": seen["outcome"], **actual}
     return Played(says=step.says, expected=step.expects, actual=actual, ok=ok)
+
+
+def _merged(document: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    """Lay the changes over the document, section by section."""
+    merged = dict(document)
+    for name, value in changes.items():
+        section = merged.get(name)
+        if isinstance(section, dict) and isinstance(value, dict):
+            value = _merged(section, value)  # noqa: PLW2901 - the section's new value
+        merged[name] = value
+    return merged
 
 
 def _yes(value: object) -> str:

@@ -2,6 +2,7 @@
 
 from typing import Final
 
+from holdfast.demo.configuration_stories import RECONFIGURE
 from holdfast.demo.hold_stories import BASKET, EXPIRY
 from holdfast.demo.order_stories import CANCEL_AND_REDUCE, SPLIT_OFFSET
 from holdfast.demo.steps import Scenario
@@ -20,6 +21,7 @@ SCENARIOS: Final[dict[str, Scenario]] = {
         CANCEL_AND_REDUCE,
         BASKET,
         SHRINK,
+        RECONFIGURE,
     )
 }
 assert len({scenario.product for scenario in SCENARIOS.values()}) == len(SCENARIOS), (

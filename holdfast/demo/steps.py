@@ -4,7 +4,7 @@ Ids are not known when a scenario is written: an action names its answer with `n
 one refers to that name with `of`. Quantities are in pieces.
 """
 
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -101,9 +101,12 @@ class Events(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Configure(msgspec.Struct, frozen=True, kw_only=True):
-    """Make a changed configuration active on every partition: paths to values, in JSON."""
+    """Put the default configuration with these changes to work on every partition.
 
-    changes: dict[str, str]
+    `changes` are merged into the document, section by section; none: the default itself.
+    """
+
+    changes: dict[str, Any]
 
 
 Action = OnHand | Ask | Basket | BasketAcross | Status | Look | Events | Configure
@@ -125,3 +128,8 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True):
     steps: tuple[Step, ...]
     product: str = "D0002"
     organization: str = "usmf"
+
+    @property
+    def reconfigures(self) -> bool:
+        """Whether it changes the configuration, which all stock of the stack shares."""
+        return any(isinstance(step.action, Configure) for step in self.steps)

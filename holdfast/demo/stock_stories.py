@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from holdfast.demo.steps import Ask, Look, OnHand, Scenario, Step
+from holdfast.demo.steps import Ask, Events, Look, OnHand, Scenario, Step
 
 RED: Final = {"siteid": "1", "locationid": "11", "colorid": "red"}
 WAREHOUSE: Final = {"siteid": "1", "locationid": "11"}
@@ -128,7 +128,7 @@ CROSS_LEVEL: Final = Scenario(
 
 SHRINK: Final = Scenario(
     name="shrink",
-    says="The ERP lowers stock under what is held: the holds stay, and nothing more is promised",
+    says="The ERP lowers stock under what is held: the holds stay, and somebody is told",
     product="LAMP",
     steps=(
         Step(
@@ -145,6 +145,11 @@ SHRINK: Final = Scenario(
             says="a count finds 5",
             action=OnHand(changes={"fno.physicalinvent": "5"}, mode="SET"),
             expects={"outcome": "APPLIED", "available": "-3"},
+        ),
+        Step(
+            says="an event says that 3 held pieces have no supply",
+            action=Events(event_type="SUPPLY_SHORT", count=1),
+            expects={"events": "1", "quantity": "3"},
         ),
         Step(
             says="nothing more is promised",

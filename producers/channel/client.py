@@ -20,12 +20,19 @@ from producers.channel.basket import BasketOutcome, BasketPlan, converse
 from producers.channel.ids import new_request_id
 from producers.channel.link import Link, Outcome, Slot
 from producers.channel.outcomes import Answer, ChannelError, EventAnswer
-from producers.channel.requests import BasketLine, Item, KeyRule, item_of, key_by_location
+from producers.channel.requests import (
+    BasketLine,
+    Item,
+    KeyRule,
+    item_of,
+    key_by_location,
+    request,
+)
 from producers.channel.verbs import Verbs
 from producers.settings import Settings
 from schemas import topics
 from schemas.codec import Codec
-from schemas.messages import InventoryTransaction, ReservationRequest
+from schemas.messages import InventoryTransaction, RequestOptions, ReservationRequest
 from schemas.registry import SchemaIds
 
 CLOSE_S: Final = 10.0  # How long closing waits for outcomes under way.
@@ -51,6 +58,14 @@ class _Packer:
         self._link = link
         self._codec = codec
         self.key_rule = key_rule
+
+    def control(self, asked: ReservationRequest) -> list[Packed]:
+        """The request for every partition: it goes to partitions, not to a key."""
+        value = self._codec.encode_request(asked)
+        return [
+            (Slot(topics.REQUESTS, partition, asked.request_id), b"", value)
+            for partition in range(self._link.partitions[topics.REQUESTS])
+        ]
 
     def request(self, asked: ReservationRequest, key: bytes | None) -> Packed:
         if key is None:
@@ -148,6 +163,23 @@ class ChannelClient(Verbs[Answer, EventAnswer]):
         if not isinstance(found, tuple):
             return cast("Answer", found)
         return cast("Answer", self._send(found, timeout_ms).result())
+
+    def configure(self, document: bytes, *, actor: str = "") -> list[Answer]:
+        """Ask every partition to put a configuration document to work; its answer per partition.
+
+        Each partition switches at its own record. What one of them refused (it keeps the old one)
+        or did not answer is asked again under the same version.
+        """
+        asked = request(
+            "CONFIGURE",
+            [],
+            request_id=new_request_id(),
+            organization_id="",
+            channel=self.channel,
+            options=RequestOptions(configuration=document, actor=actor),
+        )
+        futures = [self._send(packed, None) for packed in self._packer.control(asked)]
+        return [cast("Answer", future.result()) for future in futures]
 
     def basket(
         self,
