@@ -23,6 +23,9 @@ QUEUE_MESSAGES_MAX: Final = (
     1_000_000  # Above the messages of the largest batch (cycle.MESSAGES_MAX plus one slice).
 )
 QUEUE_KBYTES_MAX: Final = 1_048_576
+# One call to the coordinator. By default librdkafka waits for ever, and after a broker was killed
+# it does: the answer about the offsets is never asked for again.
+CALL_SECONDS_MAX: Final = 10.0
 COMMIT_RETRIES_MAX: Final = 50  # Retriable errors of one commit, before it counts as a fault.
 
 
@@ -130,9 +133,13 @@ class TransactionWriter:
             TopicPartition(topic, partition, offset)
             for (topic, partition), offset in batch.offsets.items()
         ]
-        self._retrying(lambda: producer.send_offsets_to_transaction(offsets, batch.group_metadata))
+        self._retrying(
+            lambda: producer.send_offsets_to_transaction(
+                offsets, batch.group_metadata, CALL_SECONDS_MAX
+            )
+        )
         reach("before-commit")
-        self._retrying(producer.commit_transaction)
+        self._retrying(lambda: producer.commit_transaction(CALL_SECONDS_MAX))
         producer.poll(0)
         reach("after-commit")
         return {partition: _delivered(partition, end) for partition, end in ends.items()}
@@ -179,6 +186,8 @@ class TransactionWriter:
                 call()
             except KafkaException as exception:
                 error: KafkaError = exception.args[0]
+                if error.code() == KafkaError._TIMED_OUT:  # noqa: SLF001 - its public name
+                    raise Fault(f"no answer within {CALL_SECONDS_MAX} s: {error}") from exception
                 if not error.retriable():
                     raise
                 time.sleep(RETRY_BACKOFF_MS / 1000)
@@ -190,7 +199,7 @@ class TransactionWriter:
 
     def _abort(self, cause: KafkaError) -> None:
         try:
-            self._retrying(self._producer.abort_transaction)
+            self._retrying(lambda: self._producer.abort_transaction(CALL_SECONDS_MAX))
         except KafkaException as exception:
             raise Fault(f"abort after {cause} failed: {exception.args[0]}") from exception
 
