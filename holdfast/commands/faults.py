@@ -29,6 +29,8 @@ Examples:
 
   holdfast faults --requests 30000 --kills 2 --seed 7  a short one
 
+  holdfast faults --only zombie --kills 0 --requests 5000
+
   holdfast faults --engine stock --requests 20000      stock Faust: must be found wanting
 """
 
@@ -49,6 +51,10 @@ def faults(
         str, typer.Option(help="holdfast, or stock: Faust as it comes.")
     ] = "holdfast",
     rate: Annotated[int, typer.Option(min=10, help="Records a second.")] = 4_000,
+    only: Annotated[
+        list[str] | None,
+        typer.Option(help="One kind of fault, by its name in tests/support/faults.py; repeatable."),
+    ] = None,
     directory: Annotated[
         Path | None, typer.Option(help="Keep the workers' logs and disks here.")
     ] = None,
@@ -73,7 +79,7 @@ def faults(
     if engine not in {"holdfast", "stock"}:
         console.print(f"no engine {engine!r}: holdfast or stock")
         raise typer.Exit(EXIT_USAGE)
-    fields: dict[str, Any] = {"engine": engine}
+    fields: dict[str, Any] = {"engine": engine, "only": tuple(only or ())}
     plan = Plan(
         requests=requests, kills=kills, seed=seed, partitions=partitions, rate_per_s=rate, **fields
     )

@@ -47,6 +47,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
         requests: records to send to reservation-requests.
         kills: `kill -9` of a worker at a random moment; crash points and disks come on top.
         seed: the same seed draws the same faults in the same order.
+        only: names of the faults to strike, all of them if empty; `kills` comes on top.
 
     """
 
@@ -57,6 +58,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     engine: Engine = "holdfast"
     session_timeout_ms: int = 4_000
     rate_per_s: float = RATE_PER_S
+    only: tuple[str, ...] = ()
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
@@ -177,7 +179,8 @@ def script(plan: Plan, draw: random.Random) -> list[faults.Fault]:
     ]
     if plan.engine == "stock":
         return [faults.kill] * plan.kills
-    chosen = [*faults.SINGLE, *kills]
+    chosen = [fault for fault in faults.SINGLE if not plan.only or fault.__name__ in plan.only]
+    chosen += kills
     draw.shuffle(chosen)
     return chosen
 

@@ -51,9 +51,14 @@ class Feeder(threading.Thread):
             self.ordered += requests
             self._changed.notify()
 
+    @property
+    def idle(self) -> bool:
+        """Whether everything ordered so far has been sent."""
+        return self.requests >= self.ordered
+
     def promised(self) -> int:
         """Answers that will come of what was sent and ordered, at the least."""
-        return self.answerable if self.requests >= self.ordered else sys.maxsize
+        return self.answerable if self.idle else sys.maxsize
 
     def close(self) -> None:
         """Send what was ordered, wait for delivery, end."""

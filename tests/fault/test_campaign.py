@@ -1,0 +1,30 @@
+"""Nothing lost, nothing doubled, whatever is killed: the short campaign, and its control run."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.support.campaign import Plan, run_campaign
+from tests.support.faults import CRASH_POINTS
+
+pytestmark = [pytest.mark.kafka, pytest.mark.fault, pytest.mark.timeout(600)]
+
+
+def test_every_fault_leaves_every_answer_right(tmp_path: Path) -> None:
+    """Every kind of fault once, every crash point: each request is answered once, and rightly."""
+    plan = Plan(requests=30_000, kills=2, seed=20, rate_per_s=3_000)
+    outcome = run_campaign(plan, tmp_path, print)
+    assert outcome.findings.clean, outcome.as_line()
+    assert {f"crash {point}" for point in CRASH_POINTS} <= outcome.faults.keys()
+    assert {"scale", "zombie", "wiped_disk", "old_disk", "broker_restart"} <= outcome.faults.keys()
+    assert outcome.findings.hidden > 0, "no transaction was ever cut off: the faults came too late"
+    assert outcome.findings.replayed > 0
+    assert outcome.findings.dead_letters > 0
+
+
+def test_the_checker_finds_stock_faust_wanting(tmp_path: Path) -> None:
+    """The same checker reports losses or doubles when stock Faust is killed: it can see."""
+    plan = Plan(requests=5_000, kills=2, seed=1, engine="stock", rate_per_s=1_500)
+    findings = run_campaign(plan, tmp_path, print).findings
+    assert findings.lost + findings.doubled > 0
+    assert not findings.clean
