@@ -55,7 +55,7 @@ class PostgresServer:
         directory.mkdir(parents=True, exist_ok=True)
         chosen = choose_port(port)
         user = _account()
-        data = data_folder(directory, user)
+        data = _data_folder(directory, user)
         if not (data / "PG_VERSION").exists():
             self._initialise(directory, data, user)
         options = ["-D", str(data), "-p", str(chosen), "-h", LOOPBACK, "-k", ""]
@@ -69,6 +69,7 @@ class PostgresServer:
             ready_line="database system is ready to accept connections",
             user=user,
             stop_signal=STOP_SIGNAL,
+            elsewhere=None if data.parent == directory else str(data),
         )
 
     def _initialise(self, directory: Path, data: Path, user: str | None) -> None:
@@ -111,7 +112,7 @@ class PostgresServer:
             )
 
 
-def data_folder(directory: Path, user: str | None) -> Path:
+def _data_folder(directory: Path, user: str | None) -> Path:
     """Return `data` in the server's folder, or one in /var/tmp where the account can reach it.
 
     Root's home and the temporary folders of tests are closed to everybody else.

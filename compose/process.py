@@ -8,6 +8,7 @@ alone.
 
 import os
 import pwd
+import shutil
 import signal
 import subprocess
 import threading
@@ -38,7 +39,8 @@ class Launch(msgspec.Struct, frozen=True, kw_only=True):
 
     `address` is what clients are given, `port` what the probe asks, both on 127.0.0.1. `ready_line`
     must stand in the log before the probe is asked. `user` is the account the process runs under,
-    when not ours. `directory` holds the log and the record.
+    when not ours. `directory` holds the log, the record and the data; `elsewhere` is the folder of
+    the data when it cannot be there.
     """
 
     name: str
@@ -50,6 +52,7 @@ class Launch(msgspec.Struct, frozen=True, kw_only=True):
     ready_line: str | None = None
     user: str | None = None
     stop_signal: int = signal.SIGTERM
+    elsewhere: str | None = None
 
 
 class Running(msgspec.Struct, frozen=True, kw_only=True):
@@ -206,6 +209,13 @@ class LocalServer:
         """Stop and start with the same data and ports. After a `kill` it just starts."""
         self.stop()
         self.start(within_s=within_s)
+
+    def delete(self) -> None:
+        """Stop the process, and delete its data, log and record."""
+        self.stop()
+        for folder in (self.launch.elsewhere, self.launch.directory):
+            if folder is not None and Path(folder).exists():
+                shutil.rmtree(folder)
 
     def _signal(self, number: signal.Signals) -> None:
         pid = self.pid

@@ -23,7 +23,7 @@ from compose.kafka_server import PORT_USUAL as KAFKA_PORT
 from compose.kafka_server import KafkaServer
 from compose.ports import choose_port
 from compose.postgres_server import PORT_USUAL as POSTGRES_PORT
-from compose.postgres_server import PostgresServer, data_folder
+from compose.postgres_server import PostgresServer
 from compose.process import Launch, LocalServer
 from compose.progress import Progress, silent
 from compose.redis_server import PORT_USUAL as REDIS_PORT
@@ -332,8 +332,7 @@ class LocalStack:
         """Stop all servers and delete their data."""
         for server in [server for server in STOP_ORDER if server in self.servers]:
             local = self.servers.pop(server)
-            local.stop()
-            _delete(local)
+            local.delete()
         if self._given is None:
             shutil.rmtree(self.directory, ignore_errors=True)
 
@@ -383,18 +382,11 @@ def _stop(home: Path, server: Server, entry: Entry | None) -> bool:
     return True
 
 
-def _delete(local: LocalServer) -> None:
-    directory = Path(local.launch.directory)
-    if local.launch.user is not None:
-        shutil.rmtree(data_folder(directory, local.launch.user), ignore_errors=True)
-    shutil.rmtree(directory, ignore_errors=True)
-
-
 def _wipe(home: Path, servers: Sequence[Server], progress: Progress) -> None:
     for server in servers:
         local = LocalServer.attach(home / server)
         if local is not None:
-            _delete(local)
+            local.delete()
         if (home / server).exists():
             shutil.rmtree(home / server)
         progress(server, "data deleted")

@@ -160,6 +160,17 @@ def test_postgres_comes_when_it_is_asked_for(local: LocalStack) -> None:
         assert connection.recv(9) == b"R" + struct.pack("!ii", 8, 0)  # AuthenticationOk.
 
 
+def test_deleting_a_server_deletes_data_kept_elsewhere() -> None:
+    """As root, PostgreSQL's data may be outside its folder; it goes with the rest."""
+    with LocalStack(servers=("postgres",), settings=local_settings()) as stack:
+        launch = stack.servers["postgres"].launch
+        data = Path(launch.argv[launch.argv.index("-D") + 1])
+        assert (data / "PG_VERSION").exists()
+        assert launch.elsewhere in {None, str(data)}
+    assert not data.exists()
+    assert not Path(launch.directory).exists()
+
+
 def test_data_stays_when_the_stack_goes_down_and_up(
     home: Path, fresh: Callable[[str], str]
 ) -> None:
