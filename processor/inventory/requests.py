@@ -116,7 +116,8 @@ def decide_plain(
     rows.put(key, row.plain_hold(location.hash, level.place_row, words, checked=check))
     available = clamp(min([node.free for node in level.checked]))
     digest = _plain_digest(request, line, target)
-    answer = (1, _ACCEPTED, ((_ACCEPTED, level.reservation, number, quantity, available),))
+    line_kept = (_ACCEPTED, level.reservation, number, quantity, available, None)
+    answer = (row.FORMAT, _ACCEPTED, (line_kept,))
     rows.put(answer_key, row.encode_answer(state.clock_ms, digest, answer))
     state.forget_later(answer_key)
     reservation_id = level.reservation_id

@@ -46,6 +46,7 @@ class Partition:
         self.now_ms = 1_800_000_000_000
         self.offsets = dict.fromkeys(topics.SOURCES, 0)
         self.count = 0
+        self.checkpoint: bytes | None = None
         self.events: list[InventoryEvent] = []
         self.dead_letters: list[DeadLetter] = []
         self.log: list[tuple[str, bytes | None, bytes | None, int]] = []
