@@ -57,7 +57,7 @@ class Database:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._server.stop()
+        self._server.delete()  # Its data may be outside its folder, and then nobody else would.
 
     @property
     def pid(self) -> int:
