@@ -112,11 +112,11 @@ class Oracle:
         reached: dict[Node, list[tuple[int, Node]]] = {}
         queue: list[tuple[int, list[tuple[int, Node]]]] = [(start, [])]
         for demand, path in queue:
-            for leaf in left:
+            for leaf, stock in left.items():
                 if leaf in reached or not contains(demands[demand][0], leaf):
                     continue
                 reached[leaf] = [*path, (demand, leaf)]
-                if left[leaf]:
+                if stock:
                     return reached[leaf]
                 for (other, taken), amount in given.items():
                     if taken == leaf and amount and other != demand:
