@@ -1,5 +1,6 @@
 """`holdfast bench`: figures from a throw-away stack, ours and a peer's side by side."""
 
+import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -74,6 +75,7 @@ def bench(
     """
     from benchmarks import catalogue, report  # noqa: PLC0415 - not for --help
 
+    signal.signal(signal.SIGTERM, _end)
     console = Console(stderr=True)
     if not console.is_terminal:
         console = Console(stderr=True, width=WIDTH_IN_A_FILE)
@@ -98,6 +100,11 @@ def bench(
     _tell(console, comparison)
     if json:
         _print_json(comparison)
+
+
+def _end(number: int, _: object) -> None:
+    """Leave through every `finally`, so that nothing that was started is left running."""
+    raise SystemExit(128 + number)
 
 
 @contextmanager
