@@ -5,7 +5,7 @@ Exit code 0 only when every step came out as expected.
 
 import contextlib
 from collections.abc import Iterator
-from typing import Annotated
+from typing import Annotated, Final
 
 import orjson
 import typer
@@ -26,7 +26,8 @@ from producers.channel.ids import new_request_id
 from producers.settings import Settings
 from schemas import topics
 
-EXAMPLES = """\
+TABLE_WIDTH: Final = 120  # Columns, where there is no terminal to ask.
+EXAMPLES: Final = """\
 Examples:
 
   holdfast demo                          every scenario, on a throw-away stack
@@ -64,10 +65,12 @@ def demo(
             print(f"{known.name:<20} {known.says}")
         return
     console = Console(stderr=as_json)
+    if not console.is_terminal:
+        console = Console(stderr=as_json, width=TABLE_WIDTH)
     with in_words(), _stack_errors_in_words():
         chosen = _chosen(scenario, running=running)
         with _place(console, running=running) as settings:
-            played = {one.name: _play(settings, one, console, fresh=running) for one in chosen}
+            played = _play_all(settings, chosen, console, fresh=running)
     fine = all(step.ok for steps in played.values() for step in steps)
     steps = sum(len(steps) for steps in played.values())
     if as_json:
@@ -108,19 +111,26 @@ def _place(console: Console, *, running: bool) -> Iterator[Settings]:
         yield settings
 
 
-def _play(settings: Settings, scenario: Scenario, console: Console, *, fresh: bool) -> list[Played]:
-    """Play one scenario and show it; a scenario that stopped early lacks its last steps."""
-    product = f"{scenario.product}-{new_request_id()[-8:]}" if fresh else scenario.product
-    codec = connect_codec(settings)
-    played: list[Played] = []
+def _play_all(
+    settings: Settings, chosen: list[Scenario], console: Console, *, fresh: bool
+) -> dict[str, list[Played]]:
+    """Play the scenarios and show each; one that stopped early lacks its last steps.
+
+    `fresh`: with a product of this run alone, since other stock may be there.
+    """
+    played: dict[str, list[Played]] = {}
     with (
-        ChannelClient(settings, channel="demo", codec=codec) as client,
-        Follower(settings, codec, (topics.EVENTS,)) as follower,
+        ChannelClient(settings, channel="demo") as client,
+        Follower(settings, connect_codec(settings), (topics.EVENTS,)) as follower,
     ):
-        played.extend(Player(client, follower, scenario, product).play())
-    console.print(_table(scenario, product, played))
-    if len(played) < len(scenario.steps) or played[-1].actual.get("outcome") == "UNKNOWN":
-        console.print(f"[red]no answer:[/red] {why_no_answer(settings, '<request id>')}")
+        for scenario in chosen:
+            suffix = f"-{new_request_id()[-8:]}" if fresh else ""
+            product = scenario.product + suffix
+            steps = list(Player(client, follower, scenario, product).play())
+            played[scenario.name] = steps
+            console.print(_table(scenario, product, steps))
+            if steps[-1].actual.get("outcome") == "UNKNOWN":
+                raise Stop(f"no answer: {why_no_answer(settings, '<request id>')}")
     return played
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar, cast
 
-from producers.channel.basket import BasketOutcome, BasketPlan, converse
+from producers.channel.basket import HOLD_MS, BasketOutcome, BasketPlan, converse
 from producers.channel.ids import new_request_id
 from producers.channel.link import Link, Outcome, Slot
 from producers.channel.outcomes import Answer, ChannelError, EventAnswer
@@ -187,13 +187,22 @@ class ChannelClient(Verbs[Answer, EventAnswer]):
         *,
         basket_id: str = "",
         expires_in_ms: int | None = None,
+        hold_ms: int = HOLD_MS,
         actor: str = "",
     ) -> BasketOutcome:
-        """Hold all lines, over any number of partitions, or none.
+        """Hold all lines, over any number of partitions, or none; see `producers.channel.basket`.
 
-        See `producers.channel.basket`.
+        `hold_ms` is how long the parts are held while the basket is decided; `expires_in_ms` how
+        long all of it is held afterwards (None: until it is released or offset).
         """
-        plan = _plan(lines, self.channel, basket_id, expires_in_ms, actor)
+        plan = BasketPlan(
+            basket_id=basket_id or new_request_id(),
+            channel=self.channel,
+            lines=tuple(lines),
+            expires_in_ms=expires_in_ms,
+            hold_ms=hold_ms,
+            actor=actor,
+        )
         conversation = converse(plan, self._packer.key_rule)
         answers: Sequence[Answer] | None = None
         while True:
@@ -304,13 +313,22 @@ class AsyncChannelClient(Verbs[_Coming[Answer], _Coming[EventAnswer]]):
         *,
         basket_id: str = "",
         expires_in_ms: int | None = None,
+        hold_ms: int = HOLD_MS,
         actor: str = "",
     ) -> BasketOutcome:
-        """Hold all lines, over any number of partitions, or none.
+        """Hold all lines, over any number of partitions, or none; see `producers.channel.basket`.
 
-        See `producers.channel.basket`.
+        `hold_ms` is how long the parts are held while the basket is decided; `expires_in_ms` how
+        long all of it is held afterwards (None: until it is released or offset).
         """
-        plan = _plan(lines, self.channel, basket_id, expires_in_ms, actor)
+        plan = BasketPlan(
+            basket_id=basket_id or new_request_id(),
+            channel=self.channel,
+            lines=tuple(lines),
+            expires_in_ms=expires_in_ms,
+            hold_ms=hold_ms,
+            actor=actor,
+        )
         conversation = converse(plan, self._key_rule)
         answers: Sequence[Answer] | None = None
         while True:
@@ -357,22 +375,6 @@ class AsyncChannelClient(Verbs[_Coming[Answer], _Coming[EventAnswer]]):
         _trace: TracebackType | None,
     ) -> None:
         await self.close()
-
-
-def _plan(
-    lines: Sequence[BasketLine],
-    channel: str,
-    basket_id: str,
-    expires_in_ms: int | None,
-    actor: str,
-) -> BasketPlan:
-    return BasketPlan(
-        basket_id=basket_id or new_request_id(),
-        channel=channel,
-        lines=tuple(lines),
-        expires_in_ms=expires_in_ms,
-        actor=actor,
-    )
 
 
 def _next(

@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +14,7 @@ import msgspec
 import pytest
 from typer.testing import CliRunner
 
-from compose.progress import silent
 from holdfast.cli import app
-from holdfast.demo.place import throw_away
 from holdfast.demo.play import Player
 from holdfast.demo.worked_example import WORKED_EXAMPLE
 from producers.channel import ChannelClient
@@ -29,13 +27,6 @@ pytestmark = pytest.mark.kafka
 
 PLACE = ("--org", "usmf", "--site", "1", "--warehouse", "11", "--color", "red", "--size", "small")
 Run = Callable[..., Any]
-
-
-@pytest.fixture(scope="module")
-def running() -> Iterator[Settings]:
-    """Servers and a worker of this module's own."""
-    with throw_away(silent) as settings:
-        yield settings
 
 
 @pytest.fixture
