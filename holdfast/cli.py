@@ -2,7 +2,7 @@
 
 import typer
 
-from holdfast.commands import bench, demo, faults, people, run, stack, topics, worker
+from holdfast.commands import bench, config, demo, faults, people, run, stack, topics, worker
 
 app = typer.Typer(no_args_is_help=True, help="Soft inventory reservation, decided exactly once.")
 run.register(app)
@@ -10,6 +10,7 @@ worker.register(app)
 app.add_typer(stack.app, name="stack")
 app.add_typer(topics.app, name="topics")
 app.add_typer(topics.schemas_app, name="schemas")
+app.add_typer(config.app, name="config")
 people.register(app)
 demo.register(app)
 bench.register(app)

@@ -19,6 +19,7 @@ from processor.inventory.configuration.document import (
     ReservationRules,
     Term,
     from_json,
+    json_schema,
     normalised,
     to_json,
 )
@@ -44,6 +45,7 @@ __all__ = [
     "early_2023",
     "errors",
     "from_json",
+    "json_schema",
     "normalised",
     "parse",
     "to_json",

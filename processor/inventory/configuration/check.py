@@ -17,6 +17,7 @@ from processor.inventory.configuration.document import (
     Term,
     parse_terms,
 )
+from processor.inventory.crossing import WIDTH_MAX as CROSSING_DIMENSIONS_MAX
 
 KNOWN: Final = frozenset(BASE_DIMENSIONS)
 
@@ -246,6 +247,14 @@ def _reservation_dimensions(configuration: Configuration) -> Iterator[Problem]:
             path,
             f"with mode prefix the partition's own dimensions come first: {', '.join(own)}",
             f"begin with {', '.join(own)}",
+        )
+    crossing = len(dimensions) - len(own)
+    if configuration.reservation.mode == "subset" and crossing > CROSSING_DIMENSIONS_MAX:
+        yield _error(
+            path,
+            f"{crossing} dimensions beside the partition's own: with mode subset their levels "
+            f"cross, and {CROSSING_DIMENSIONS_MAX} is the most that can be checked exactly",
+            "leave out those that nobody reserves by, or use mode prefix",
         )
     if configuration.reservation.cross_level == "independent":
         yield _warning(

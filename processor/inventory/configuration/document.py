@@ -324,3 +324,13 @@ def _normalised_source(source: DataSource) -> DataSource:
             name: _lower(terms) for name, terms in _lower_keys(source.calculated_measures).items()
         },
     )
+
+
+def json_schema() -> str:
+    """Return the JSON Schema of the document, as published; ends with a line end."""
+    schema = {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "Holdfast configuration",
+        **msgspec.json.schema(Configuration),
+    }
+    return msgspec.json.format(msgspec.json.encode(schema), indent=2).decode() + "\n"

@@ -1,0 +1,254 @@
+"""The `configuration` topic: every version that was applied, and how another one is put to work.
+
+The rule: a version reaches the topic and every partition of reservation-requests in one Kafka
+transaction. So each partition switches at one record of its own, at the same record in every
+replay, and no partition is left out. Versions only grow; two people who apply at once are one after
+the other, for the second fences the first.
+"""
+
+import hashlib
+import time
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+import msgspec
+from confluent_kafka import (
+    OFFSET_BEGINNING,
+    Consumer,
+    KafkaError,
+    KafkaException,
+    Message,
+    Producer,
+    TopicPartition,
+)
+
+from holdfast.connection import HOW_TO_START, Stop
+from processor.inventory.configuration import Configuration, from_json, to_json
+from producers.settings import Settings
+from schemas.codec import Codec, Undecodable
+from schemas.codes import Code
+from schemas.messages import RequestOptions, ReservationRequest
+from schemas.topics import CONFIGURATION, REQUESTS, RESULTS
+
+TRANSACTIONAL_ID: Final = "holdfast-config-apply"
+KAFKA_TIMEOUT_S: Final = 15.0
+POLL_S: Final = 0.5
+CHANNEL: Final = "configuration"
+
+
+class Version(msgspec.Struct, frozen=True, kw_only=True):
+    """One version in the topic: when it was written (broker time) and what it says.
+
+    `configuration` is None where a newer or older program wrote what this one cannot read.
+    """
+
+    version: int
+    written_at_ms: int
+    document: bytes
+    configuration: Configuration | None
+
+
+def history(settings: Settings) -> list[Version]:
+    """Every version that was applied, oldest first.
+
+    Raises:
+        Stop: the broker or the topic is not there.
+
+    """
+    with _consumer(settings) as consumer:
+        consumer.assign([TopicPartition(CONFIGURATION, 0, OFFSET_BEGINNING)])
+        found = [_version(message) for message in _to_the_end(consumer, {(CONFIGURATION, 0)})]
+    by_version = {one.version: one for one in found}
+    return [by_version[number] for number in sorted(by_version)]
+
+
+def request_of(configuration: Configuration, actor: str) -> ReservationRequest:
+    """Control record of a document; the same document asks under the same id."""
+    document = to_json(configuration)
+    digest = hashlib.blake2b(document, digest_size=8).hexdigest()
+    return ReservationRequest(
+        request_id=f"configure-{configuration.version}-{digest}",
+        action="CONFIGURE",
+        organization_id="",
+        channel=CHANNEL,
+        lines=[],
+        options=RequestOptions(configuration=document, actor=actor),
+    )
+
+
+class Applying:
+    """One application of a version, from fencing others to the partitions' answers."""
+
+    def __init__(self, settings: Settings, codec: Codec) -> None:
+        """Fence whoever applies at the same time.
+
+        Raises:
+            Stop: the broker is not there, or has no topics.
+
+        """
+        self._settings = settings
+        self._codec = codec
+        self._producer = Producer(
+            {
+                **settings.librdkafka(),
+                "transactional.id": TRANSACTIONAL_ID,
+                "transaction.timeout.ms": int(KAFKA_TIMEOUT_S * 1000),
+                "log_level": 0,
+            }
+        )
+        try:
+            self._producer.init_transactions(KAFKA_TIMEOUT_S)
+        except KafkaException as error:
+            raise Stop(f"The broker does not answer: {_words(error)}.\n{HOW_TO_START}") from error
+        self.partitions = _partitions(settings)
+
+    def write(self, configuration: Configuration, actor: str) -> "Answers":
+        """Commit the version and its control records; return where the answers will come.
+
+        Raises:
+            Stop: somebody else applied at the same time, or the broker refused. Nothing was
+                written then.
+
+        """
+        request = request_of(configuration, actor)
+        value = self._codec.encode_request(request)
+        answers = Answers(self._settings, self._codec, request.request_id, self.partitions)
+        failed: list[str] = []
+        self._producer.begin_transaction()
+        try:
+            self._produce(
+                CONFIGURATION,
+                0,
+                str(configuration.version).encode(),
+                to_json(configuration),
+                failed,
+            )
+            for partition in range(self.partitions):
+                self._produce(REQUESTS, partition, None, value, failed)
+            self._producer.flush(KAFKA_TIMEOUT_S)
+            self._producer.commit_transaction(KAFKA_TIMEOUT_S)
+        except KafkaException as error:
+            answers.close()
+            raise Stop(
+                f"Nothing was written: {failed[0] if failed else _words(error)}. Somebody else may "
+                "be applying: see `holdfast config history`, then apply again."
+            ) from error
+        return answers
+
+    def _produce(
+        self, topic: str, partition: int, key: bytes | None, value: bytes, failed: list[str]
+    ) -> None:
+        def delivered(error: KafkaError | None, _message: Message) -> None:
+            if error is not None:
+                failed.append(error.str())
+
+        self._producer.produce(
+            topic, value=value, key=key, partition=partition, on_delivery=delivered
+        )
+
+
+class Answers:
+    """Answers of the partitions to one control record, read from the end of their results."""
+
+    def __init__(self, settings: Settings, codec: Codec, request_id: str, partitions: int) -> None:
+        self._codec = codec
+        self._request_id = request_id
+        self._partitions = partitions
+        self._consumer = _consumer(settings)
+        ends = [
+            TopicPartition(RESULTS, number, _end(self._consumer, RESULTS, number))
+            for number in range(partitions)
+        ]
+        self._consumer.assign(ends)
+
+    def wait(self, timeout_s: float) -> dict[int, tuple[Code, str]]:
+        """Partition to code and words, for those that answered within the time."""
+        found: dict[int, tuple[Code, str]] = {}
+        until = time.monotonic() + timeout_s
+        while len(found) < self._partitions and time.monotonic() < until:
+            message = self._consumer.poll(POLL_S)
+            if message is None or message.error() is not None:
+                continue
+            if message.key() != self._request_id.encode():
+                continue
+            try:
+                result = self._codec.decode_result(message.value())
+            except Undecodable:
+                continue
+            code = Code(result.code)
+            found[message.partition()] = (code, code.name)
+        return found
+
+    def close(self) -> None:
+        """Let go of the broker."""
+        self._consumer.close()
+
+
+def _consumer(settings: Settings) -> Consumer:
+    return Consumer(
+        {
+            **settings.librdkafka(),
+            "group.id": "holdfast-config",  # Never committed to; the library wants a name.
+            "enable.auto.commit": False,
+            "isolation.level": "read_committed",
+            "enable.partition.eof": True,
+            "log_level": 0,
+        }
+    )
+
+
+def _to_the_end(consumer: Consumer, open_partitions: set[tuple[str, int]]) -> Iterator[Message]:
+    until = time.monotonic() + KAFKA_TIMEOUT_S
+    while open_partitions:
+        if time.monotonic() > until:
+            raise Stop(f"The broker does not answer.\n{HOW_TO_START}")
+        message = consumer.poll(POLL_S)
+        if message is None:
+            continue
+        error = message.error()
+        if error is None:
+            yield message
+        elif error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 - its public name has none
+            open_partitions.discard((message.topic(), message.partition()))
+        elif error.code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
+            raise Stop(f"There is no topic {CONFIGURATION}: run `holdfast topics create`.")
+        elif not error.retriable():
+            raise Stop(f"{error.str()}.\n{HOW_TO_START}")
+
+
+def _version(message: Message) -> Version:
+    document = message.value() or b""
+    try:
+        configuration = from_json(document)
+    except msgspec.DecodeError:
+        configuration = None
+    return Version(
+        version=int(message.key()),
+        written_at_ms=message.timestamp()[1],
+        document=document,
+        configuration=configuration,
+    )
+
+
+def _end(consumer: Consumer, topic: str, partition: int) -> int:
+    place = TopicPartition(topic, partition)
+    try:
+        return int(consumer.get_watermark_offsets(place, timeout=KAFKA_TIMEOUT_S)[1])
+    except KafkaException as error:
+        raise Stop(f"No end of {topic}-{partition}: {_words(error)}.") from error
+
+
+def _partitions(settings: Settings) -> int:
+    with _consumer(settings) as consumer:
+        try:
+            known: Mapping[str, Any] = consumer.list_topics(timeout=KAFKA_TIMEOUT_S).topics
+        except KafkaException as error:
+            raise Stop(f"The broker does not answer: {_words(error)}.\n{HOW_TO_START}") from error
+    missing = [name for name in (CONFIGURATION, REQUESTS, RESULTS) if name not in known]
+    if missing:
+        raise Stop(f"There is no topic {', '.join(missing)}: run `holdfast topics create`.")
+    return len(known[REQUESTS].partitions)
+
+
+def _words(error: KafkaException) -> str:
+    return str(error.args[0].str())
