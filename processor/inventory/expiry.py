@@ -93,7 +93,7 @@ def forget(state: PartitionState) -> None:
         return
     state.next_forget_ms = row.NEVER_MS
     done = False
-    for key, value in state.rows.scan(b"D"):
+    for key, value in state.rows.scan(b"D", state.forgotten):
         due_ms = int.from_bytes(key[1:9], "big")
         if due_ms > clock or done:
             state.next_forget_ms = min(state.next_forget_ms, due_ms)
@@ -102,6 +102,7 @@ def forget(state: PartitionState) -> None:
         for answer_key in keys:
             _forget_answer(state, answer_key)
         state.delete(key)
+        state.forgotten = key
         done = True
 
 

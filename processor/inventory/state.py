@@ -49,7 +49,8 @@ class PartitionState:
         sequence: number of the record being decided.
         events: what happened besides the answer; the caller empties it.
         source_topic, source_offset, source_id: the record being decided, for events.
-        next_sweep_ms: nothing has to be swept before this.
+        next_sweep_ms, next_forget_ms: nothing has to be swept, or forgotten, before this.
+        swept, forgotten: keys up to which it was; a scan need not wade through what is gone.
 
     """
 
@@ -62,6 +63,7 @@ class PartitionState:
         "clock_ms",
         "crowded",
         "events",
+        "forgotten",
         "locations",
         "locations_max",
         "next_forget_ms",
@@ -102,6 +104,7 @@ class PartitionState:
         self.source_id = ""
         self.next_sweep_ms = 0
         self.next_forget_ms = 0
+        self.forgotten = b""
         self.plain_channels: set[str] = set()
         self.swept = b""
         self._dirty: list[Level] = []
@@ -335,4 +338,5 @@ class PartitionState:
         self.locations.clear()
         self.targets.clear()
         self.plain_channels.clear()
+        self.forgotten = b""
         self.rules = rules

@@ -364,6 +364,32 @@ class Decisions(RuleBasedStateMachine):
         landed = due[choice % len(due)] + nudge + (self.oracle.grace if grace else 0)
         self.partition.now_ms = max(landed, self.oracle.now - 2)
 
+    @precondition(lambda self: any(hold.expires for hold in self.oracle.holds.values()))
+    @rule(
+        choice=st.integers(0, 50),
+        nudge=st.integers(-1, 1),
+        grace=st.booleans(),
+        action=st.sampled_from(["release", "confirm", "extend", "amend", "unreserve"]),
+    )
+    def act_on_an_expiry(self, choice: int, nudge: int, *, grace: bool, action: str) -> None:
+        """What is asked of a hold at its expiry, or at the end of its grace, to the millisecond."""
+        ids = sorted(key for key, hold in self.oracle.holds.items() if hold.expires)
+        hold_id = ids[choice % len(ids)]
+        hold = self.oracle.holds[hold_id]
+        landed = hold.expires + nudge + (self.oracle.grace if grace else 0)
+        self.partition.now_ms = max(landed, self.oracle.now)
+        everything = sorted(self.oracle.holds)
+        position = everything.index(hold_id)
+        if action == "release":
+            self.release(position, 0)
+        elif action in {"confirm", "extend"}:
+            self.prolong(position, 4 if action == "extend" else 0)
+        elif action == "amend":
+            self.amend(position, hold.quantity + nudge or 1)
+        else:
+            nodes = CROSSING if self.oracle.crossing else NODES
+            self.unreserve(nodes.index(hold.node), hold.quantity, hold.order)
+
     @rule()
     def tick(self) -> None:
         """The clock arrives with nothing asked."""
