@@ -156,6 +156,21 @@ def test_a_zombie_gets_nothing_in_and_a_wiped_disk_is_rebuilt(cluster: Cluster) 
     cluster.all_answered()
 
 
+def test_more_workers_than_partitions_stand_by(cluster: Cluster) -> None:
+    """A worker without a partition waits, and takes over when an owner dies."""
+    owners = [cluster.worker("one"), cluster.worker("two")]
+    cluster.send(100)
+    cluster.all_answered()
+    spare = cluster.worker("three")
+    cluster.send(100)
+    cluster.all_answered()
+    for owner in owners:
+        owner.kill()
+    cluster.send(100)
+    cluster.all_answered()
+    assert spare.poll() is None
+
+
 def test_sigterm_hands_over_and_exits_quickly(cluster: Cluster) -> None:
     """A graceful stop ends with code 0 within five seconds, and the next worker goes on exactly."""
     worker = cluster.worker("one")
