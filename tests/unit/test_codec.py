@@ -13,7 +13,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from schemas import avro
-from schemas.binary import write_long
+from schemas.binary import read_int, read_long, write_long
 from schemas.codec import Codec, Undecodable
 from schemas.codes import Code
 from schemas.limits import (
@@ -207,6 +207,27 @@ def test_a_quantity_of_more_than_sixteen_bytes_is_no_quantity() -> None:
     assert CODEC.decode_request(fits).lines[0].quantity == int.from_bytes(b"\x7f" * 16, "big")
     long = _frame("ReservationRequest") + body + b"\x22" + b"\x7f" * 17 + b"\x01\x00\x00\x00"
     assert _code_of(CODEC.decode_request, long) == Code.RECORD_NOT_AVRO
+
+
+@pytest.mark.parametrize(
+    "number",
+    [
+        b"\xff\xff\xff\xff\xff\xff\xff\xff\xff\x03",  # 65 bits
+        b"\x80\x80\x80\x80\x80\x80\x80\x80\x80\x80\x00",  # 11 bytes for 0
+    ],
+)
+def test_a_number_of_more_than_64_bits_is_refused(number: bytes) -> None:
+    """No number comes in that Avro has no type for."""
+    with pytest.raises(ValueError, match="64 bits"):
+        read_long(number, 0)
+
+
+def test_an_int_of_more_than_32_bits_is_refused() -> None:
+    """A long where the schema says int is not that schema's record."""
+    written = bytearray()
+    write_long(written, 2**31)
+    with pytest.raises(ValueError, match="32 bits"):
+        read_int(bytes(written), 0)
 
 
 def test_blocks_with_their_size_are_read() -> None:
