@@ -13,6 +13,7 @@ import msgspec
 
 from schemas import topics
 from schemas.codes import GRANTED, Code
+from schemas.limits import RECORD_BYTES_MAX
 from tests.support.history import History
 from tests.support.model import (
     Answer,
@@ -258,7 +259,8 @@ class PartitionCheck:
     def read_source(self, record: SourceRecord) -> Code | None:
         """Read a source record; the reason for which it must be a dead letter, or None."""
         try:
-            fields = self.wire.read(record.value, SCHEMA_OF[record.topic])
+            schema = SCHEMA_OF[record.topic]
+            fields = self.wire.read(record.value, schema, RECORD_BYTES_MAX)
         except UnreadableError as error:
             return error.code
         self.fields[record.topic, record.offset] = fields

@@ -11,12 +11,10 @@ import msgspec
 from confluent_kafka import (
     OFFSET_BEGINNING,
     Consumer,
-    ConsumerGroupTopicPartitions,
     KafkaError,
     Message,
     TopicPartition,
 )
-from confluent_kafka.admin import AdminClient
 
 from schemas import topics
 from tests.support.wire import SourceRecord
@@ -48,11 +46,11 @@ class History(msgspec.Struct, frozen=True, kw_only=True):
     hidden: int = 0
 
 
-def _consumer(bootstrap: str, isolation: str) -> Consumer:
+def _consumer(bootstrap: str, isolation: str, group: str = "checker") -> Consumer:
     return Consumer(
         {
             "bootstrap.servers": bootstrap,
-            "group.id": "checker",  # Never committed: the partitions are assigned by hand.
+            "group.id": group,  # Never joined: the partitions are assigned by hand.
             "enable.auto.commit": False,
             "enable.partition.eof": True,
             "isolation.level": isolation,
@@ -146,15 +144,19 @@ def last_rows(records: Iterable[SourceRecord]) -> tuple[Rows, int]:
 
 
 def committed_offsets(bootstrap: str, group: str) -> dict[tuple[str, int], int]:
-    """Offsets a group has committed for the source topics."""
-    admin = AdminClient({"bootstrap.servers": bootstrap})
-    asked = [ConsumerGroupTopicPartitions(group)]
-    answer = admin.list_consumer_group_offsets(asked, require_stable=True)[group].result(timeout=60)
-    return {
-        (place.topic, place.partition): place.offset
-        for place in answer.topic_partitions
-        if place.topic in topics.SOURCES and place.offset >= 0
-    }
+    """Offsets a group has committed for the source topics, open transactions left out."""
+    consumer = _consumer(bootstrap, "read_committed", group)
+    try:
+        metadata = consumer.list_topics(timeout=30)
+        places = [
+            TopicPartition(topic, partition)
+            for topic in topics.SOURCES
+            for partition in metadata.topics[topic].partitions
+        ]
+        known = consumer.committed(places, timeout=30)
+    finally:
+        consumer.close()
+    return {(one.topic, one.partition): one.offset for one in known if one.offset >= 0}
 
 
 def read_history(bootstrap: str, group: str, partitions: int, changelog: str) -> History:

@@ -21,8 +21,8 @@ from tests.support.history import committed_offsets, end_offsets
 from tests.support.traffic import QUIET, Feeder, Reader
 from tests.support.worker_process import WorkerProcess
 
-PROGRESS_WITHIN_S: Final = 90.0
-MEMBERS_WITHIN_S: Final = 90.0
+PROGRESS_WITHIN_S: Final = 120.0
+MEMBERS_WITHIN_S: Final = 120.0
 POLL_S: Final = 0.05
 REVIVED_MAX: Final = 40  # In a whole campaign; each ends at most a few times by itself.
 LOG_LINES: Final = 25
@@ -146,7 +146,10 @@ class Site(msgspec.Struct, kw_only=True):
         """Wait until the group has committed everything that lies in the source topics."""
 
         def applied() -> bool:
-            committed = committed_offsets(self.bootstrap, self.group)
+            try:
+                committed = committed_offsets(self.bootstrap, self.group)
+            except KafkaException:
+                return False  # Not to be had just now: offsets that are not stable yet.
             return all(
                 committed.get((topic, partition), 0) >= end
                 for topic in topics.SOURCES

@@ -6,6 +6,7 @@ Slow and plain: fastavro without a decimal type, quantities as unscaled integers
 """
 
 import struct
+import sys
 from collections.abc import Mapping
 from io import BytesIO
 from pathlib import Path
@@ -15,7 +16,6 @@ import fastavro
 import msgspec
 
 from schemas.codes import Code
-from schemas.limits import RECORD_BYTES_MAX
 
 SCHEMAS: Final = Path(__file__).resolve().parents[2] / "schemas"
 FRAME: Final = struct.Struct(">bI")
@@ -139,7 +139,7 @@ class Wire:
         self._name_of = dict(ids)
         self._id_of = {name: number for number, name in ids.items()}
 
-    def read(self, value: bytes | None, name: str) -> Fields:
+    def read(self, value: bytes | None, name: str, bytes_max: int = sys.maxsize) -> Fields:
         """Fields of a framed record that must be of record `name`.
 
         Raises:
@@ -148,7 +148,7 @@ class Wire:
         """
         if not value:
             raise UnreadableError(Code.RECORD_EMPTY, "no value")
-        if len(value) > RECORD_BYTES_MAX:
+        if len(value) > bytes_max:
             raise UnreadableError(Code.RECORD_TOO_LARGE, f"{len(value)} bytes")
         if len(value) < FRAME.size or value[0] != 0:
             raise UnreadableError(Code.RECORD_NOT_AVRO, "no frame")
