@@ -11,7 +11,7 @@ from typing import Final, Generic, TypeVar
 
 import msgspec
 
-from schemas import avro, reading, writing
+from schemas import avro, quick, reading, writing
 from schemas.codes import Code
 from schemas.limits import (
     DEAD_LETTER_KEY_BYTES_MAX,
@@ -55,7 +55,16 @@ class Undecodable(Exception):
 class _Kind(Generic[T]):
     """One record type on the wire: its name, frame, reader, writer, largest size."""
 
-    __slots__ = ("bytes_max", "frame", "read", "record", "translations", "write")
+    __slots__ = (
+        "bytes_max",
+        "frame",
+        "quick_read",
+        "quick_write",
+        "read",
+        "record",
+        "translations",
+        "write",
+    )
 
     def __init__(
         self,
@@ -65,11 +74,15 @@ class _Kind(Generic[T]):
         write: Callable[[bytearray, T], None],
         *,
         bytes_max: int,
+        compiled: bool,
     ) -> None:
         self.record = record
         self.frame = bytes((_MAGIC,)) + ids.id_of(record).to_bytes(4, "big")
         self.read = read
         self.write = write
+        twin = quick.compiled_twin if compiled else quick.no_twin
+        self.quick_read: Callable[[bytes | None, bytes], T | None] = twin(read)
+        self.quick_write: Callable[[T, bytes], bytes | None] = twin(write)
         self.bytes_max = bytes_max
         self.translations: dict[bytes, Translate | Undecodable] = {}
 
@@ -79,9 +92,10 @@ class Codec:
 
     Every `decode_*` raises `Undecodable` and nothing else; `None` is an empty record. Every
     `encode_*` raises TypeError or ValueError for a value that the schema does not hold.
+    `compiled=False` leaves out the compiled twins (`schemas.quick`): the same answers, slower.
     """
 
-    def __init__(self, ids: SchemaSource) -> None:
+    def __init__(self, ids: SchemaSource, *, compiled: bool = True) -> None:
         self._ids = ids
         self._request = _Kind(
             "ReservationRequest",
@@ -89,6 +103,7 @@ class Codec:
             reading.read_request,
             writing.write_request,
             bytes_max=RECORD_BYTES_MAX,
+            compiled=compiled,
         )
         self._transaction = _Kind(
             "InventoryTransaction",
@@ -96,6 +111,7 @@ class Codec:
             reading.read_transaction,
             writing.write_transaction,
             bytes_max=RECORD_BYTES_MAX,
+            compiled=compiled,
         )
         self._result = _Kind(
             "ReservationResult",
@@ -103,6 +119,7 @@ class Codec:
             reading.read_result,
             writing.write_result,
             bytes_max=MESSAGE_BYTES_MAX,
+            compiled=compiled,
         )
         self._event = _Kind(
             "InventoryEvent",
@@ -110,6 +127,7 @@ class Codec:
             reading.read_event,
             writing.write_event,
             bytes_max=MESSAGE_BYTES_MAX,
+            compiled=compiled,
         )
         self._dead_letter = _Kind(
             "DeadLetter",
@@ -117,6 +135,7 @@ class Codec:
             reading.read_dead_letter,
             writing.write_dead_letter,
             bytes_max=MESSAGE_BYTES_MAX,
+            compiled=compiled,
         )
         self._frames = {ids.id_of(record): record for record in avro.RECORDS}
 
@@ -166,6 +185,9 @@ class Codec:
         return _encode(_cut(letter), self._dead_letter)
 
     def _decode(self, value: bytes | None, kind: _Kind[T]) -> T:
+        found = kind.quick_read(value, kind.frame)
+        if found is not None:
+            return found
         if value is None or not value.startswith(kind.frame) or len(value) > kind.bytes_max:
             value = self._translated(value, kind)
         try:
@@ -222,6 +244,9 @@ class Codec:
 
 
 def _encode(record: T, kind: _Kind[T]) -> bytes:
+    written = kind.quick_write(record, kind.frame)
+    if written is not None:
+        return written
     out = bytearray(kind.frame)
     kind.write(out, record)
     return bytes(out)

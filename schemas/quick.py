@@ -1,0 +1,40 @@
+"""The compiled twins of the pure readers and writers, where they were built.
+
+The rule: a compiled twin answers only what it is sure of, and returns None for the rest, which is
+the pure one's to answer. So a codec without them is slower and otherwise the same. There are none
+where there was no C compiler, and none of a build that is older than the structs.
+"""
+
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any, Final
+
+_compiled: ModuleType | None
+try:
+    from schemas import _compiled
+except ImportError:
+    _compiled = None
+
+COMPILED: Final = _compiled is not None
+
+Twin = Callable[[Any, bytes], Any]
+
+
+def compiled_twin(pure: Callable[..., Any]) -> Twin:
+    """Twin of one of the functions of `schemas.reading` or `schemas.writing`.
+
+    A reader's takes (framed bytes or None, frame), a writer's (struct, frame). It returns the
+    struct, or the framed bytes, or None: ask the pure one. Where there is no twin, what is
+    returned always says None.
+    """
+    found: Twin = getattr(_compiled, pure.__name__, _declines)
+    return found
+
+
+def no_twin(_pure: Callable[..., Any]) -> Twin:
+    """As `compiled_twin` where none was built."""
+    return _declines
+
+
+def _declines(_record: object, _frame: bytes) -> None:
+    return
