@@ -17,7 +17,7 @@ PYTHON ?= $(shell for candidate in python3.13 python3.12 python3.11 python3; do 
 	if $$candidate -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then \
 	echo $$candidate; break; fi; done)
 
-.PHONY: help setup run test lint demo bench faults lock clean
+.PHONY: help setup run test lint demo bench faults wheel lock clean
 
 help: ## Show this list
 	@grep -hE '^[a-z]+:.*## ' $(firstword $(MAKEFILE_LIST)) | \
@@ -27,7 +27,7 @@ help: ## Show this list
 setup: $(STAMP) ## Make .venv with the locked packages (the second time takes no time)
 	@:
 
-$(STAMP): requirements.lock pyproject.toml
+$(STAMP): requirements.lock pyproject.toml setup.py schemas/_compiled.pyx
 	@if [ -z "$(PYTHON)" ]; then \
 		echo "Holdfast needs Python 3.11, 3.12 or 3.13: apt-get install python3 python3-venv" >&2; exit 1; fi
 	@if [ ! -x $(BIN)/python ]; then \
@@ -63,6 +63,10 @@ bench: setup ## Measure decisions per second
 
 faults: setup ## Kill, pause and restart workers and broker under load, then check every answer
 	@$(BIN)/holdfast faults $(ARGS)
+
+wheel: setup ## Build an installable wheel, compiled codec included, into dist
+	@rm -rf build
+	@$(BIN)/python -m pip wheel --disable-pip-version-check -q --no-deps --no-build-isolation -w dist .
 
 lock: ## Bring requirements.lock in step with pyproject.toml (minutes; ARGS=--upgrade for newer ones)
 	@$(BIN)/pip-compile -q $(ARGS) --all-extras --allow-unsafe --strip-extras --generate-hashes \
