@@ -35,6 +35,8 @@ assert ROW_BYTES_MAX < MESSAGE_BYTES_MAX
 
 # How long an id is remembered: longer than any client retries.
 DEDUPE_WINDOW_MS: Final = 24 * 3_600_000
+# How long the ledger of a finished ERP transaction is kept, for statuses that come late.
+LEDGER_WINDOW_MS: Final = 90 * 24 * 3_600_000
 EXPIRY_MAX_MS: Final = 366 * 24 * 3_600_000  # Longest expiry of a hold, unless a channel sets less.
 
 # Records decided into one transaction: bounds memory and its length.

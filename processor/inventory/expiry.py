@@ -14,6 +14,7 @@ from processor.inventory import rows as row
 from processor.inventory.identity import hold_text
 from processor.inventory.state import PartitionState
 from processor.inventory.stock import Level, clamp
+from schemas import limits
 from schemas.codes import Code
 from schemas.messages import InventoryEvent
 
@@ -100,16 +101,20 @@ def forget(state: PartitionState) -> None:
             return
         _, keys = _decode_forget(value)
         for answer_key in keys:
-            _forget_answer(state, answer_key)
+            _forget(state, answer_key)
         state.delete(key)
         state.forgotten = key
         done = True
 
 
-def _forget_answer(state: PartitionState, key: bytes) -> None:
-    """Delete an answer, unless the id was used again since."""
+def _forget(state: PartitionState, key: bytes) -> None:
+    """Delete a remembered id or a ledger, unless it was used again since."""
     stored = state.rows.get(key)
-    if stored is not None:
-        decided_at_ms, _ = row.answer_head(stored)
-        if decided_at_ms + state.rules.dedupe_window_ms <= state.clock_ms:
-            state.delete(key)
+    if stored is None:
+        return
+    if key[:1] == b"T":
+        last_ms, kept_ms = row.decode_ledger(stored).updated_at_ms, limits.LEDGER_WINDOW_MS
+    else:
+        last_ms, kept_ms = row.answer_head(stored)[0], state.rules.dedupe_window_ms
+    if last_ms + kept_ms <= state.clock_ms:
+        state.delete(key)

@@ -36,6 +36,7 @@ LADDER: Final = (
 )
 RANK: Final = {status: rank for rank, status in enumerate(LADDER)}
 ENDED: Final = frozenset({"CANCELLED", "DELETED"})
+FINAL: Final = ENDED | {"SOLD", "PURCHASED"}  # Nothing is expected after these.
 OFFSETS_KEPT_MAX: Final = 256  # Holds of one transaction that can be brought back one by one.
 
 
@@ -126,6 +127,9 @@ def reach(case: Case) -> Code:
     ledger.updated_at_ms = case.state.clock_ms
     ledger.event_id = case.told.event_id
     write_ledger(case.state, ledger)
+    if status.status in FINAL:
+        key = row.ledger_key(ledger.organization_id, ledger.transaction_id)
+        case.state.forget_ledger_later(key)
     return code
 
 

@@ -45,6 +45,7 @@ from schemas.messages import (
 _ACCEPTED: Final = int(Code.ACCEPTED)
 _encode: Final = msgspec.msgpack.Encoder().encode
 _NO_HOLD: Final = -1
+_FREE_MAX: Final = limits.QUANTITY_MAX // 2  # Past it an answer may need to be clamped.
 CONTROLS: Final = {
     "CONFIGURE": configure,
     "RETRY_OFFSET": retry_offset,
@@ -92,7 +93,7 @@ def decide_plain(
     if (
         not 0 < len(request_id) <= limits.REQUEST_ID_LENGTH_MAX
         or not request_id.isprintable()
-        or not 0 < quantity <= limits.QUANTITY_MAX
+        or not 0 < quantity <= _FREE_MAX
         or request.channel not in state.plain_channels
     ):
         return None
@@ -104,7 +105,7 @@ def decide_plain(
     location = level.location
     state.touch(location)
     free = min([node.free for node in level.checked])
-    if not level.simple or (check and quantity > free):
+    if not level.simple or (check and quantity > free) or abs(free) > _FREE_MAX:
         return None
     level.reserved += quantity
     for node in level.path:
@@ -114,7 +115,7 @@ def decide_plain(
     key = row.hold_key(level.reservation, number)
     words = (quantity, state.clock_ms, 0, quantity, request.channel)
     rows.put(key, row.plain_hold(location.hash, level.place_row, words, checked=check))
-    available = clamp(min([node.free for node in level.checked]))
+    available = free - quantity  # Every node of the path has lost the same.
     digest = _plain_digest(request, line, target)
     line_kept = (_ACCEPTED, level.reservation, number, quantity, available, None)
     answer = (row.FORMAT, _ACCEPTED, (line_kept,))

@@ -276,12 +276,19 @@ class PartitionState:
             self._write_forget()
 
     def _write_forget(self) -> None:
-        forget_at_ms = self.clock_ms + self.rules.dedupe_window_ms
-        key = b"D%b%b" % (forget_at_ms.to_bytes(8, "big"), self.sequence.to_bytes(8, "big"))
-        self.rows.put(key, _encode((row.FORMAT, self._forget)))
-        self.next_forget_ms = min(self.next_forget_ms, forget_at_ms)
+        self._write_reminder(self._forget, self.rules.dedupe_window_ms)
         self._forget = []
         self._forget_bytes = 0
+
+    def _write_reminder(self, keys: list[bytes], in_ms: int) -> None:
+        forget_at_ms = self.clock_ms + in_ms
+        key = b"D%b%b" % (forget_at_ms.to_bytes(8, "big"), self.sequence.to_bytes(8, "big"))
+        self.rows.put(key, _encode((row.FORMAT, keys)))
+        self.next_forget_ms = min(self.next_forget_ms, forget_at_ms)
+
+    def forget_ledger_later(self, key: bytes) -> None:
+        """The ledger of a transaction that came to its end, to be deleted long after it."""
+        self._write_reminder([key], limits.LEDGER_WINDOW_MS)
 
     def checkpoint(self) -> bytes:
         """Write what a batch owes the rows; returns the state kept in the watermark row."""

@@ -277,6 +277,18 @@ def test_offsets_can_be_switched_off() -> None:
     assert (told.code, partition.available()) == (Code.APPLIED, 6)
 
 
+def test_the_ledger_of_a_finished_transaction_is_forgotten_in_the_end() -> None:
+    """Ninety days after it was sold its row goes; a day before, a late status still finds it."""
+    partition, hold = held(4)
+    day_ms = 24 * 3_600_000
+    partition.status("SOLD", 4, sequence=1, reservation_id=hold.reservation_id)
+    for days, kept in ((89, True), (1, False)):
+        partition.now_ms += days * day_ms
+        for _ in range(4):
+            partition.tick()
+        assert any(key[:1] == b"T" for key in partition.rows.rows) == kept
+
+
 # Measures.
 
 
