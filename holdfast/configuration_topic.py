@@ -6,6 +6,7 @@ replay, and no partition is left out. Versions only grow; two people who apply a
 the other, for the second fences the first.
 """
 
+import contextlib
 import hashlib
 import time
 from collections.abc import Iterator, Mapping
@@ -63,9 +64,9 @@ def history(settings: Settings) -> list[Version]:
 
 
 def request_of(configuration: Configuration, actor: str) -> ReservationRequest:
-    """Control record of a document; the same document asks under the same id."""
+    """Control record of a document; the same person with the same document asks once."""
     document = to_json(configuration)
-    digest = hashlib.blake2b(document, digest_size=8).hexdigest()
+    digest = hashlib.blake2b(document + actor.encode(), digest_size=8).hexdigest()
     return ReservationRequest(
         request_id=f"configure-{configuration.version}-{digest}",
         action="CONFIGURE",
@@ -94,6 +95,8 @@ class Applying:
                 "transactional.id": TRANSACTIONAL_ID,
                 "transaction.timeout.ms": int(KAFKA_TIMEOUT_S * 1000),
                 "log_level": 0,
+                # With a callback, errors reach the call that they concern, as its exception.
+                "error_cb": lambda _error: None,
             }
         )
         try:
@@ -106,45 +109,38 @@ class Applying:
         """Commit the version and its control records; return where the answers will come.
 
         Raises:
-            Stop: somebody else applied at the same time, or the broker refused. Nothing was
-                written then.
+            Stop: somebody else applied at the same time, or the broker refused; says whether
+                anything was written.
 
         """
         request = request_of(configuration, actor)
         value = self._codec.encode_request(request)
         answers = Answers(self._settings, self._codec, request.request_id, self.partitions)
-        failed: list[str] = []
-        self._producer.begin_transaction()
         try:
-            self._produce(
+            self._producer.begin_transaction()
+            self._producer.produce(
                 CONFIGURATION,
-                0,
-                str(configuration.version).encode(),
-                to_json(configuration),
-                failed,
+                value=to_json(configuration),
+                key=str(configuration.version).encode(),
+                partition=0,
             )
             for partition in range(self.partitions):
-                self._produce(REQUESTS, partition, None, value, failed)
-            self._producer.flush(KAFKA_TIMEOUT_S)
+                self._producer.produce(REQUESTS, value=value, partition=partition)
             self._producer.commit_transaction(KAFKA_TIMEOUT_S)
         except KafkaException as error:
             answers.close()
+            # An open transaction would hold back every reader of these topics. A fenced producer
+            # has none any more, and says so.
+            with contextlib.suppress(KafkaException):
+                self._producer.abort_transaction(KAFKA_TIMEOUT_S)
+            # A commit that was not answered may have happened; anything else has not.
+            known = not error.args[0].retriable()
+            state = "Nothing was written" if known else "It is not known whether it was written"
             raise Stop(
-                f"Nothing was written: {failed[0] if failed else _words(error)}. Somebody else may "
-                "be applying: see `holdfast config history`, then apply again."
+                f"{state}: {_words(error)}. Look at `holdfast config history`, then apply again; "
+                "the same document twice does no harm."
             ) from error
         return answers
-
-    def _produce(
-        self, topic: str, partition: int, key: bytes | None, value: bytes, failed: list[str]
-    ) -> None:
-        def delivered(error: KafkaError | None, _message: Message) -> None:
-            if error is not None:
-                failed.append(error.str())
-
-        self._producer.produce(
-            topic, value=value, key=key, partition=partition, on_delivery=delivered
-        )
 
 
 class Answers:
