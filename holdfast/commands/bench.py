@@ -80,6 +80,9 @@ def bench(
     if not console.is_terminal:
         console = Console(stderr=True, width=WIDTH_IN_A_FILE)
     if name == REPORT:
+        if not report.load():
+            console.print("no saved figures: run a benchmark with --save, or `bench table`, first")
+            raise typer.Exit(EXIT_USAGE)
         for path in report.write(readme=Path("README.md")):
             console.print(f"written: {path}")
         return
