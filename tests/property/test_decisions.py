@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from processor.inventory.configuration import default
+from processor.inventory.rows import LIVE, decode_hold
+from processor.inventory.rows import Hold as StoredHold
 from schemas.codes import GRANTED, Code
 from schemas.messages import RequestLine, RequestOptions, ResultLine
 from tests.property.oracle import Hold, Node, Oracle, Said
@@ -410,18 +412,26 @@ class Decisions(RuleBasedStateMachine):
             assert self.oracle.is_fillable()
 
     @invariant()
-    def totals_are_conserved(self) -> None:
-        """What is reserved is the sum of the live holds."""
-        if not hasattr(self, "oracle"):
+    def every_hold_is_the_oracles(self) -> None:
+        """Totals are conserved: each live hold has its quantity, and levels have their sum."""
+        if not hasattr(self, "oracle") or self.partition.decider._state.clock_ms < self.oracle.now:
             return
-        locations = self.partition.decider._state.locations.values()
-        for location in locations:
-            self.oracle.now = max(self.oracle.now, 0)
-            if self.partition.decider._state.clock_ms < self.oracle.now:
-                continue
-            self.partition.decider._state.touch(location)
+        state = self.partition.decider._state
+        live = self.oracle.live()
+        for location in state.locations.values():
+            state.touch(location)
             reserved = sum(level.reserved for level in location.levels.values())
-            assert reserved == UNIT * sum(hold.quantity for hold in self.oracle.live())
+            assert reserved == UNIT * sum(hold.quantity for hold in live)
+        rows = {
+            (int.from_bytes(key[13:], "big"), decode_hold(value).quantity)
+            for key, value in self.partition.rows.rows.items()
+            if key[:1] == b"H" and self.is_live(decode_hold(value))
+        }
+        assert rows == {(hold.number, UNIT * hold.quantity) for hold in live}
+
+    def is_live(self, hold: StoredHold) -> bool:
+        """Whether a stored hold counts at the oracle's time."""
+        return hold.state == LIVE and not 0 < hold.expires_at_ms <= self.oracle.now
 
     def teardown(self) -> None:
         """Replaying the log gives the same bytes."""
