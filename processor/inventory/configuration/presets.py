@@ -62,6 +62,44 @@ _PREDEFINED: Final = DataSource(
     )
 )
 
+# What can be reserved, by edition.
+_AVAILABLE: Final = (
+    "+fno.physicalinvent",
+    "+fno.ordered",
+    "+fno.arrived",
+    "+pos.inbound",
+    "+iv.ordered",
+    "-fno.reservphysical",
+    "-iv.softreserved",
+    "-pos.outbound",
+    "-fno.softreserved",
+)
+_AVAILABLE_EARLY: Final = (
+    "+fno.physicalinvent",
+    "+iom.onhand",
+    "+erp.unrestricted",
+    "+erp.qualityinspection",
+    "+pos.posinbound",
+    "+fno.ordered",
+    "+fno.arrived",
+    "+iv.ordered",
+    "-fno.reservphysical",
+    "-fno.reservordered",
+    "-iv.softreservphysical",
+    "-iv.softreservordered",
+    "-iv.reservphysical",
+    "-iv.reservordered",
+    "-pos.posoutbound",
+)
+_ON_HAND_EARLY: Final = (
+    "+fno.physicalinvent",
+    "+iom.onhand",
+    "+erp.unrestricted",
+    "+erp.qualityinspection",
+    "+pos.posinbound",
+    "-pos.posoutbound",
+)
+
 _HIERARCHY: Final = ("siteid", "locationid", "colorid", "sizeid")
 
 
@@ -85,17 +123,7 @@ def default() -> Configuration:
             "iv": DataSource(
                 physical_measures=("ordered", "softreserved"),
                 calculated_measures={
-                    "availabletoreserve": (
-                        "+fno.physicalinvent",
-                        "+fno.ordered",
-                        "+fno.arrived",
-                        "+pos.inbound",
-                        "+iv.ordered",
-                        "-fno.reservphysical",
-                        "-iv.softreserved",
-                        "-pos.outbound",
-                        "-fno.softreserved",
-                    ),
+                    "availabletoreserve": _AVAILABLE,
                     "totalavailable": ("+fno.availordered", "-iv.softreserved", "-@iv.@allocated"),
                     "totalonhand": ("+fno.physicalinvent",),
                 },
@@ -112,14 +140,6 @@ def default() -> Configuration:
 
 def early_2023() -> Configuration:
     """Return the early-2023 edition: `iv.softreservphysical`, and no stray dimension accepted."""
-    on_hand = (
-        "+fno.physicalinvent",
-        "+iom.onhand",
-        "+erp.unrestricted",
-        "+erp.qualityinspection",
-        "+pos.posinbound",
-        "-pos.posoutbound",
-    )
     return Configuration(
         environment="default",
         version=1,
@@ -136,28 +156,16 @@ def early_2023() -> Configuration:
                     "reservphysical",
                 ),
                 calculated_measures={
-                    "availabletoreserve": (
-                        "+fno.physicalinvent",
-                        "+iom.onhand",
-                        "+erp.unrestricted",
-                        "+erp.qualityinspection",
-                        "+pos.posinbound",
-                        "+fno.ordered",
-                        "+fno.arrived",
-                        "+iv.ordered",
-                        "-fno.reservphysical",
-                        "-fno.reservordered",
-                        "-iv.softreservphysical",
-                        "-iv.softreservordered",
-                        "-iv.reservphysical",
-                        "-iv.reservordered",
-                        "-pos.posoutbound",
-                    ),
+                    "availabletoreserve": _AVAILABLE_EARLY,
                     "orderedtotal": ("+fno.ordered", "+fno.arrived", "+iv.ordered"),
-                    "onhand": on_hand,
+                    "onhand": _ON_HAND_EARLY,
                     "softreserved": ("+iv.softreservphysical", "+iv.softreservordered"),
                     "openorder": ("+fno.onorder", "+iom.onorder"),
-                    "onhandavailable": (*on_hand, "-fno.reservphysical", "-iv.softreservphysical"),
+                    "onhandavailable": (
+                        *_ON_HAND_EARLY,
+                        "-fno.reservphysical",
+                        "-iv.softreservphysical",
+                    ),
                 },
             ),
             "iom": DataSource(physical_measures=("onorder", "onhand")),
