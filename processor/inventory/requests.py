@@ -121,19 +121,14 @@ def decide_plain(
     answer = (row.FORMAT, _ACCEPTED, (line_kept,))
     rows.put(answer_key, row.encode_answer(state.clock_ms, digest, answer))
     state.forget_later(answer_key)
-    reservation_id = level.reservation_id
-    answered = ResultLine(
-        _ACCEPTED, reservation_id, f"{reservation_id}-{number}", quantity, available
-    )
-    return ReservationResult(
-        request_id,
-        _ACCEPTED,
-        state.sequence,
-        state.clock_ms,
-        state.source_offset,
-        False,
-        [answered],
-    )
+    hold_id = f"{level.reservation_id}-{number}"
+    answered = ResultLine(_ACCEPTED, level.reservation_id, hold_id, quantity, available)
+    return _accepted(state, request_id, answered)
+
+
+def _accepted(state: PartitionState, request_id: str, line: ResultLine) -> ReservationResult:
+    sequence, clock_ms, offset = state.sequence, state.clock_ms, state.source_offset
+    return ReservationResult(request_id, _ACCEPTED, sequence, clock_ms, offset, False, [line])
 
 
 def _plain_digest(request: ReservationRequest, line: RequestLine, target: Target) -> bytes:
