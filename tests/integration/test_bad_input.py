@@ -205,14 +205,20 @@ def test_misplaced_records_are_buried(station: Station) -> None:
         assert [letter["code"] for letter in letters] == [Code.PARTITION_MISMATCH]
 
 
+def test_numbers_that_are_no_decimals_are_buried(station: Station) -> None:
+    """A quantity of hundreds of digits is no decimal(18,6): the record does not decode."""
+    for quantity in (10**300, -(10**300)):
+        asked = station.send(station.request(line={"quantity": quantity}))
+        assert station.codes(asked) == ("buried", [Code.RECORD_NOT_AVRO])
+
+
 @pytest.mark.parametrize(
     ("line", "code"),
     [
         ({"quantity": 0}, Code.QUANTITY_INVALID),
         ({"quantity": -UNIT}, Code.QUANTITY_INVALID),
         ({"quantity": QUANTITY_MAX + 1}, Code.QUANTITY_OUT_OF_RANGE),
-        ({"quantity": 10**300}, Code.QUANTITY_OUT_OF_RANGE),
-        ({"quantity": -(10**300), "check_availability": False}, Code.QUANTITY_OUT_OF_RANGE),
+        ({"quantity": -QUANTITY_MAX - 1, "check_availability": False}, Code.QUANTITY_OUT_OF_RANGE),
         ({"dimensions": {**HERE, "flavour": "sweet"}}, Code.DIMENSION_UNKNOWN),
         (
             {"dimensions": {**HERE, "sizeid": "s" * (DIMENSION_VALUE_LENGTH_MAX + 1)}},
@@ -261,7 +267,7 @@ def test_strings_of_300_kilobytes_are_buried(station: Station) -> None:
         ({"changes": [{"measure": "fno.nothing", "quantity": UNIT}]}, Code.MEASURE_UNKNOWN),
         ({"changes": [{"measure": "iv.softreserved", "quantity": UNIT}]}, Code.MEASURE_RESERVED),
         (
-            {"changes": [{"measure": "fno.physicalinvent", "quantity": 10**40}]},
+            {"changes": [{"measure": "fno.physicalinvent", "quantity": QUANTITY_MAX + 1}]},
             Code.QUANTITY_OUT_OF_RANGE,
         ),
         (

@@ -69,7 +69,9 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     faults: dict[str, int]
     kills: int
     worker_starts: int
+    revived: int
     slowest_stop_s: float
+    stops_failed: int
     seconds: float
 
     def as_line(self) -> str:
@@ -84,7 +86,9 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
             "kills": self.kills,
             "faults": self.faults,
             "worker_starts": self.worker_starts,
+            "revived": self.revived,
             "slowest_stop_s": round(self.slowest_stop_s, 2),
+            "stops_failed": self.stops_failed,
             "seconds": round(self.seconds, 1),
         }
         return json.dumps(line)
@@ -131,7 +135,9 @@ def run_campaign(plan: Plan, directory: Path, say: Say) -> Outcome:
         faults=struck,
         kills=site.kills,
         worker_starts=site.starts,
+        revived=site.revived,
         slowest_stop_s=site.slowest_stop_s,
+        stops_failed=site.stops_failed,
         seconds=time.monotonic() - started,
     )
 

@@ -41,6 +41,7 @@ class Site(msgspec.Struct, kw_only=True):
         kills: workers ended by a signal 9 or a crash point so far.
         starts: worker processes started so far.
         revived: of these, those started because a worker had ended by itself.
+        stops_failed: graceful stops that ended with another exit code than 0.
 
     """
 
@@ -60,6 +61,7 @@ class Site(msgspec.Struct, kw_only=True):
     starts: int = 0
     revived: int = 0
     slowest_stop_s: float = 0.0
+    stops_failed: int = 0
     ends: dict[str, dict[int, int]] = {}
 
     def start_worker(self, **environment: str) -> WorkerProcess:
@@ -88,6 +90,9 @@ class Site(msgspec.Struct, kw_only=True):
         """End a worker gracefully."""
         worker.wanted = False
         self.slowest_stop_s = max(self.slowest_stop_s, worker.stop())
+        if worker.exit_code:
+            self.stops_failed += 1
+            self.say(f"{worker.name} was asked to stop and ended with {worker.exit_code}")
 
     def end(self) -> None:
         """End traffic and workers at once, whatever state they are in."""
