@@ -9,8 +9,10 @@ from pathlib import Path
 import msgspec
 import pytest
 from confluent_kafka import Message, Producer
+from typer.testing import CliRunner
 
 from compose.stack import LocalStack
+from holdfast.cli import app
 from producers.channel import (
     AsyncChannelClient,
     ChannelClient,
@@ -345,3 +347,21 @@ async def test_cancelled_caller_leaves_others_alone(settings: Settings) -> None:
             assert isinstance(await stays, ReservationResult)
             with pytest.raises(asyncio.CancelledError):
                 await gone
+
+
+def test_console_says_that_no_worker_runs(settings: Settings, tmp_path: Path) -> None:
+    """Without a worker a command exits 3 after its timeout, and says what is missing."""
+    result = CliRunner().invoke(
+        app,
+        ["reserve", "P", "1", "--org", "usmf", "--site", "1", "--warehouse", "9", "--timeout", "1"],
+        env={
+            "KAFKA_BOOTSTRAP_SERVERS": settings.bootstrap_servers,
+            "SCHEMA_REGISTRY_URL": settings.registry_url,
+            "HOLDFAST_SCHEMA_CACHE": settings.schema_cache,
+            "HOLDFAST_HOME": str(tmp_path),
+        },
+    )
+    assert result.exit_code == 3
+    assert "unknown: no answer" in result.stdout
+    assert "No worker is running" in result.stderr
+    assert "holdfast answer" in result.stderr
