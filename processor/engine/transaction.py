@@ -15,6 +15,7 @@ from confluent_kafka import KafkaError, KafkaException, Producer, TopicPartition
 from processor.engine.faults import Fault
 from processor.engine.ports import Message, Outputs
 from processor.engine.rows import Changes
+from schemas.limits import MESSAGE_BYTES_MAX
 
 # librdkafka's default of 100 ms makes every small transaction take 100 ms: CONCURRENT_TRANSACTIONS,
 # answered while the markers of the previous one are being written, is retried at this pace.
@@ -87,6 +88,9 @@ class TransactionWriter:
                 "queue.buffering.max.messages": QUEUE_MESSAGES_MAX,
                 "queue.buffering.max.kbytes": QUEUE_KBYTES_MAX,
                 "compression.type": "none",
+                # As the topics take it: with the default, 1 MB, a dead letter of the largest source
+                # record could not be written, and the worker would end at that record for ever.
+                "message.max.bytes": MESSAGE_BYTES_MAX,
             }
         )
 
