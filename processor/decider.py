@@ -21,7 +21,7 @@ from processor.inventory.requests import decide_plain, decide_request, target_of
 from processor.inventory.rules import Rules
 from processor.inventory.state import PartitionState
 from processor.inventory.transactions import decide_transaction
-from schemas import topics
+from schemas import limits, topics
 from schemas.codec import Codec, Undecodable
 from schemas.codes import Code
 from schemas.messages import (
@@ -221,7 +221,8 @@ class StockDecider:
             value=record.value,
         )
         message: Message = {
-            "key": record.key,
+            # A huge key unpacked from a small batch must not stop the partition.
+            "key": record.key and record.key[: limits.DEAD_LETTER_KEY_BYTES_MAX],
             "value": self._codec.encode_dead_letter(letter),
         }
         outputs.messages[topics.DEAD_LETTERS].append(message)
