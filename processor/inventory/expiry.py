@@ -11,6 +11,7 @@ from typing import Final
 import msgspec
 
 from processor.inventory import rows as row
+from processor.inventory import splits
 from processor.inventory.identity import hold_text
 from processor.inventory.state import PartitionState
 from processor.inventory.stock import Level, clamp
@@ -112,7 +113,9 @@ def _forget(state: PartitionState, key: bytes) -> None:
     stored = state.rows.get(key)
     if stored is None:
         return
-    if key[:1] == b"T":
+    if key[:1] == b"S":
+        last_ms, kept_ms = splits.last_ms(stored), splits.SPLIT_WINDOW_MS
+    elif key[:1] == b"T":
         last_ms, kept_ms = row.decode_ledger(stored).updated_at_ms, limits.LEDGER_WINDOW_MS
     else:
         last_ms, kept_ms = row.answer_head(stored)[0], state.rules.dedupe_window_ms

@@ -4,7 +4,7 @@ The rule: an entry stays until its transaction is offset, ended or dismissed. On
 transaction; a later status of the same transaction tries again by itself.
 """
 
-from processor.inventory import offsets
+from processor.inventory import offsets, splits
 from processor.inventory import rows as row
 from processor.inventory.state import PartitionState
 from schemas.codes import Code
@@ -30,7 +30,7 @@ def retry_offset(state: PartitionState, request: ReservationRequest) -> Code:
         hold_id=failure.hold_id,
         auto_offset=failure.auto_offset,
     )
-    told = offsets.Told(failure.event_id, failure.organization_id, failure.product_id, status)
+    told = splits.Told(failure.event_id, failure.organization_id, failure.product_id, status)
     ledger = offsets.ledger_of(state, failure.organization_id, failure.transaction_id)
     case = offsets.Case(state, told, (location, failure.dimensions), ledger)
     code = offsets.offset(case, failure.quantity)

@@ -16,14 +16,15 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from processor.inventory import holds
+from processor.inventory import holds, splits
 from processor.inventory import rows as row
 from processor.inventory.holds import FoundHold, Taken
 from processor.inventory.identity import hold_text, parse_hold, parse_reservation, reservation_text
+from processor.inventory.splits import Told
 from processor.inventory.state import PartitionState
 from processor.inventory.stock import Level, ProductLocation, clamp
 from schemas.codes import Code
-from schemas.messages import InventoryEvent, TransactionStatus
+from schemas.messages import InventoryEvent
 
 LADDER: Final = (
     "QUOTATION_ISSUE",
@@ -41,15 +42,6 @@ OFFSETS_KEPT_MAX: Final = 256  # Holds of one transaction that can be brought ba
 
 
 Located = tuple[ProductLocation, dict[str, str]]  # And the dimensions by base name.
-
-
-class Told(NamedTuple):
-    """A transaction's status, as it was told or is tried again."""
-
-    event_id: str
-    organization_id: str
-    product_id: str
-    status: TransactionStatus
 
 
 class Case:
@@ -147,17 +139,22 @@ def is_due(state: PartitionState, status: str) -> bool:
 
 def _move(case: Case) -> Code:
     """Up, down or along the ladder."""
-    status, ledger = case.told.status, case.ledger
+    told, ledger = case.told, case.ledger
+    status = told.status
     if ledger.offset_quantity and _is_elsewhere(case):
         _bring_back(case, ledger.offset_quantity)
     wanted = status.quantity if is_due(case.state, status.status) else 0
     due = wanted - ledger.offset_quantity
     if due > 0:
-        return offset(case, due)
+        if ledger.sequence == _NEVER_SEEN:
+            due -= splits.take_over(case.state, told, due, ledger)
+        return offset(case, due) if due else Code.APPLIED
     if due < 0:
         return _reduce(case, -due) if wanted else _step_down(case, -due)
     if not wanted and status.quantity < ledger.quantity and _releases(case):
-        return _give_back(case, ledger.quantity - status.quantity)
+        reduced = ledger.quantity - status.quantity
+        reduced -= splits.moved(case.state, told, reduced)
+        return _give_back(case, reduced) if reduced else Code.APPLIED
     return Code.APPLIED
 
 
@@ -170,8 +167,9 @@ def _reduce(case: Case, quantity: int) -> Code:
     """Less than was offset: the ERP's own measures give the stock back, nobody needs a hold."""
     if not _releases(case):
         return _bring_back(case, quantity)
-    _forget(case.ledger, quantity)
-    return Code.APPLIED
+    moved = splits.moved(case.state, case.told, quantity)
+    _forget(case.ledger, quantity - moved)
+    return _bring_back(case, moved) if moved else Code.APPLIED
 
 
 def _step_down(case: Case, quantity: int) -> Code:

@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from processor.inventory import offsets, shrink
+from processor.inventory import offsets, shrink, splits
 from processor.inventory import rows as row
 from processor.inventory.lines import Refusal, base_dimensions, id_is_valid, text_is_valid
 from processor.inventory.state import PartitionState
@@ -149,7 +149,7 @@ def _decide_new(state: PartitionState, event: InventoryTransaction) -> tuple[Cod
     follow_ups: list[offsets.FollowUp] = []
     if status is not None and ledger is not None:
         # Before the measures: stock that an expired hold may still get must not look taken already.
-        told = offsets.Told(event.event_id, event.organization_id, event.product_id, status)
+        told = splits.Told(event.event_id, event.organization_id, event.product_id, status)
         case = offsets.Case(state, told, (resolved.location, resolved.dimensions), ledger)
         code = offsets.reach(case)
         follow_ups = case.follow_ups

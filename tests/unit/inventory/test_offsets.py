@@ -81,6 +81,50 @@ def test_a_line_split_into_transactions_offsets_each_part_once() -> None:
     assert partition.available() == 10
 
 
+@pytest.mark.parametrize("new_first", [True, False])
+def test_a_transaction_that_is_split_after_its_offset_takes_nothing_twice(
+    *, new_first: bool
+) -> None:
+    """Ten held; four reserved; three of them picked, a new transaction for the fourth.
+
+    Whichever event comes first, the six that the ERP has not reached stay held.
+    """
+    partition, hold = held(10)
+    by = {"reservation_id": hold.reservation_id, "order_id": "SO-1", "order_line_id": "1"}
+    partition.status("RESERVED_PHYSICAL", 4, sequence=1, transaction="T1", **by)
+    parts: list[Any] = [("PICKED", 3, 2, "T1"), ("RESERVED_PHYSICAL", 1, 1, "T2")]
+    for status, quantity, sequence, name in reversed(parts) if new_first else parts:
+        partition.status(status, quantity, sequence=sequence, transaction=name, **by)
+    assert partition.available() == 4
+    partition.status("PICKED", 1, sequence=2, transaction="T2", **by)
+    partition.status("PICKED", 6, sequence=1, transaction="T3", **by)
+    assert partition.available() == 10
+
+
+@pytest.mark.parametrize("new_first", [True, False])
+def test_a_transaction_that_is_split_before_its_offset_keeps_its_holds(*, new_first: bool) -> None:
+    """Ten on order become six on order and four picked by a new transaction: six stay held."""
+    partition, hold = held(10)
+    by = {"reservation_id": hold.reservation_id, "order_id": "SO-1", "order_line_id": "1"}
+    partition.status("ON_ORDER", 10, sequence=1, transaction="T1", **by)
+    parts: list[Any] = [("ON_ORDER", 6, 2, "T1"), ("PICKED", 4, 1, "T2")]
+    for status, quantity, sequence, name in reversed(parts) if new_first else parts:
+        partition.status(status, quantity, sequence=sequence, transaction=name, **by)
+    assert partition.available() == 4
+
+
+def test_a_reduction_long_before_is_no_split() -> None:
+    """A new transaction after the window takes its own holds."""
+    partition, hold = held(10)
+    by = {"reservation_id": hold.reservation_id, "order_id": "SO-1", "order_line_id": "1"}
+    partition.status("ON_ORDER", 10, sequence=1, transaction="T1", **by)
+    partition.status("ON_ORDER", 6, sequence=2, transaction="T1", **by)
+    assert partition.available() == 4
+    partition.now_ms += 60_000
+    partition.status("PICKED", 4, sequence=1, transaction="T2", **by)
+    assert partition.available() == 8
+
+
 def test_a_transaction_that_grows_offsets_the_difference() -> None:
     """Four, then seven of the same transaction: three more."""
     partition, hold = held(10)
