@@ -21,7 +21,7 @@ from schemas.messages import LineDetail, RequestLine, ReservationRequest
 
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
 _encode: Final = msgspec.msgpack.Encoder().encode
-TARGETS_PER_LOCATION_MAX: Final = 4_096  # Past it the product-location is made anew.
+LEVELS_CROWDED: Final = 4_096  # Past it a product-location is looked through for empty levels.
 
 
 class Target:
@@ -143,7 +143,11 @@ def resolve(
     if isinstance(measure, Refusal):
         return measure
     values = tuple(named[name] for name in rules.partition_dimensions)
-    return state.location(organization_id, line.product_id, values).level(named, measure)
+    location = state.location(organization_id, line.product_id, values)
+    level = location.level(named, measure)
+    if len(location.levels) > LEVELS_CROWDED:
+        state.crowded.add(location)
+    return level
 
 
 TargetKey = tuple[str, str, tuple[tuple[str, str], ...], str, str]
@@ -160,8 +164,6 @@ def remember(
     target = Target(level, record_key, line_content(request, request.lines[index]))
     state.targets[key] = target
     location.targets.append(key)
-    if len(location.targets) > TARGETS_PER_LOCATION_MAX:
-        state.crowded.append(location)
     return target
 
 

@@ -186,7 +186,7 @@ def _decide_new(
     state: PartitionState, request: ReservationRequest, first: Target | Outcome | None
 ) -> tuple[Code, list[Outcome]]:
     if request.action in CONTROLS:
-        return CONTROLS[request.action](state, request), []
+        return _decide_control(state, request), []
     refusal = _refuse_request(state, request)
     if refusal is not None:
         return refusal, []
@@ -195,6 +195,18 @@ def _decide_new(
         outcome = _decide_line(state, request, 0, first)
         return Code(outcome[0]), [outcome]
     return _decide_basket(state, request, first, dry_run=dry_run)
+
+
+def _decide_control(state: PartitionState, request: ReservationRequest) -> Code:
+    """Decide a request without lines; a dry run of it leaves nothing behind."""
+    mark = state.begin()
+    events_before = len(state.events)
+    code = CONTROLS[request.action](state, request)
+    if request.options is not None and request.options.dry_run:
+        state.undo(mark)
+        del state.events[events_before:]
+    state.end()
+    return code
 
 
 def _refuse_request(state: PartitionState, request: ReservationRequest) -> Code | None:

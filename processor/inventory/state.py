@@ -97,7 +97,7 @@ class PartitionState:
         self.locations: dict[tuple[str, str, tuple[str, ...]], ProductLocation] = {}
         self.locations_max = locations_max
         self.targets: dict[object, Any] = {}
-        self.crowded: list[ProductLocation] = []
+        self.crowded: set[ProductLocation] = set()
         self.events: list[InventoryEvent] = []
         self.source_topic = ""
         self.source_offset = 0
@@ -294,6 +294,7 @@ class PartitionState:
         """Write what a batch owes the rows; returns the state kept in the watermark row."""
         assert self._journal is None
         self._write_totals()
+        self._thin_out()
         if self._forget:
             self._write_forget()
         return _encode(Checkpoint(row.FORMAT, self.clock_ms, self.sequence, {}))
@@ -309,15 +310,24 @@ class PartitionState:
             level.location.dirty_levels -= 1
         self._dirty = []
 
+    def _thin_out(self) -> None:
+        """Forget product-locations with many levels that were only asked about.
+
+        Requests for made-up dimension values must not fill the memory. Done right behind the
+        totals, when every product-location is what its rows say.
+        """
+        for location in self.crowded:
+            used = sum(1 for level in location.levels.values() if level.reserved or level.unswept)
+            if 2 * used < len(location.levels) and location.key in self.locations:
+                del self.locations[location.key]
+                self._drop(location)
+        self.crowded.clear()
+
     def trim(self) -> None:
         """Forget product-locations that were not used lately.
 
         All they know is in committed rows.
         """
-        for location in self.crowded:
-            if not location.dirty_levels and self.locations.pop(location.key, None) is location:
-                self._drop(location)
-        self.crowded = [location for location in self.crowded if location.dirty_levels]
         if len(self.locations) <= self.locations_max:
             return
         self._period += 1

@@ -307,6 +307,8 @@ def test_a_failed_offset_can_be_tried_again_or_dismissed() -> None:
     again = partition.ask("RETRY_OFFSET", [], options=retry)
     assert (again.code, kinds(partition)) == (Code.ACCEPTED, ["OFFSET_APPLIED"])
     assert partition.available() == 10
+    dry = RequestOptions(offset_failure_id=entries[1], dry_run=True)
+    assert partition.ask("DISMISS_OFFSET", [], options=dry).code == Code.ACCEPTED
     dismiss = RequestOptions(offset_failure_id=entries[1])
     assert partition.ask("DISMISS_OFFSET", [], options=dismiss).code == Code.ACCEPTED
     assert kinds(partition) == ["OFFSET_RESOLVED"]

@@ -389,3 +389,16 @@ def test_without_filtering_they_are_refused() -> None:
     partition = Partition(msgspec.structs.replace(document, reservation=reservation))
     answer = partition.reserve(1, dimensions=RED_SMALL | {"batchid": "B7"})
     assert answer.code == Code.LEVEL_NOT_RESERVABLE
+
+
+def test_made_up_dimension_values_do_not_fill_the_memory() -> None:
+    """Refused requests for ever new colours are forgotten, and what is held is not."""
+    partition = Partition()
+    partition.stock(10)
+    partition.reserve(4)
+    for number in range(9_000):
+        partition.reserve(1, dimensions=RED_SMALL | {"colorid": f"c{number}"})
+    (location,) = partition.decider._state.locations.values()
+    assert len(location.levels) < 5_000
+    assert len(partition.decider._state.targets) < 5_000
+    assert partition.available() == 6
