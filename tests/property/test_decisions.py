@@ -174,6 +174,16 @@ class Decisions(RuleBasedStateMachine):
         else:
             assert answer.code == Code.RESERVATION_UNKNOWN
 
+    @precondition(lambda self: self.oracle.holds)
+    @rule(choice=st.integers(0, 50), quantity=small)
+    def unreserve_for_an_order(self, choice: int, quantity: int) -> None:
+        """Where there are holds of several orders, for the newest of them."""
+        hold = self.oracle.holds[self.pick(choice) or ""]
+        there = [one for one in self.oracle.holds.values() if one.node == hold.node]
+        newest = max(there, key=lambda one: one.number)
+        nodes = CROSSING if self.oracle.crossing else NODES
+        self.unreserve(nodes.index(hold.node), quantity, newest.order)
+
     @rule(choice=st.integers(0, 8), quantity=small)
     def give_back(self, choice: int, quantity: int) -> None:
         """The original's way: a negative quantity without the check."""
@@ -357,6 +367,11 @@ class Decisions(RuleBasedStateMachine):
     def time_passes(self, ms: int) -> None:
         """A little later."""
         self.partition.now_ms = max(self.partition.now_ms, self.oracle.now) + ms
+
+    @rule(ms=st.integers(1, 4))
+    def time_steps_back(self, ms: int) -> None:
+        """A broker whose clock was set back: the partition's clock stays."""
+        self.partition.now_ms = self.oracle.now - ms
 
     @precondition(lambda self: any(hold.expires for hold in self.oracle.holds.values()))
     @rule(choice=st.integers(0, 50), nudge=st.integers(-1, 1), grace=st.booleans())
