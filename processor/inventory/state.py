@@ -60,6 +60,7 @@ class PartitionState:
         "_forget_bytes",
         "_journal",
         "_period",
+        "by_hash",
         "clock_ms",
         "crowded",
         "events",
@@ -95,6 +96,7 @@ class PartitionState:
             self.clock_ms = stored.clock_ms
             self.sequence = stored.sequence
         self.locations: dict[tuple[str, str, tuple[str, ...]], ProductLocation] = {}
+        self.by_hash: dict[bytes, ProductLocation] = {}
         self.locations_max = locations_max
         self.targets: dict[object, Any] = {}
         self.crowded: set[ProductLocation] = set()
@@ -126,6 +128,7 @@ class PartitionState:
             location.load(self.rows.scan(location.group))
             location.next_due_ms = 0
             self.locations[key] = location
+            self.by_hash[location.hash] = location
         self.touch(location)
         return location
 
@@ -342,6 +345,7 @@ class PartitionState:
             self._drop(location)
 
     def _drop(self, location: ProductLocation) -> None:
+        del self.by_hash[location.hash]
         for target in location.targets:
             self.targets.pop(target, None)
 
@@ -353,6 +357,7 @@ class PartitionState:
         self._write_totals()
         self.crowded.clear()
         self.locations.clear()
+        self.by_hash.clear()
         self.targets.clear()
         self.plain_channels.clear()
         self.forgotten = b""
