@@ -20,8 +20,6 @@ from schemas.codes import Code
 from schemas.messages import InventoryEvent
 
 RECORD_EFFORT: Final = 40  # Efforts of one slice behind an ordinary record: about 0.5 ms.
-    40  # Efforts of one slice behind an ordinary record: about half a millisecond.
-)
 TICK_EFFORT: Final = 6_000  # Behind a tick: 75 ms on a quiet machine, 150 on a busy one.
 LOAD_EFFORT: Final = 4  # A hold whose product-location must be loaded first; else 1.
 
