@@ -113,7 +113,7 @@ def _report(outcome: "Outcome", console: Console) -> None:
     say(f"answered exactly once: {found.answered_once}, lost {found.lost}, doubled {found.doubled}")
     say(f"wrong {found.wrong}, oversold {found.oversold}, misnumbered {found.misnumbered}")
     say(f"rows that differ from the model: {found.state_differences}")
-    say(f"longest stall: {found.longest_stall_s:.1f} s")
+    say(f"longest stall: {found.longest_stall_s:.1f} s, during {outcome.longest_stall_during}")
     say(f"records of aborted transactions, which no reader saw: {found.hidden}")
     for example in found.examples:
         console.print(f"  {example}", markup=False)

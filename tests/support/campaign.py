@@ -67,6 +67,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     plan: Plan
     findings: Findings
     faults: dict[str, int]
+    longest_stall_during: str
     kills: int
     worker_starts: int
     revived: int
@@ -83,6 +84,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
             "partitions": self.plan.partitions,
             **msgspec.to_builtins(self.findings),
             "clean": self.findings.clean,
+            "longest_stall_during": self.longest_stall_during,
             "kills": self.kills,
             "faults": self.faults,
             "worker_starts": self.worker_starts,
@@ -129,10 +131,12 @@ def run_campaign(plan: Plan, directory: Path, say: Say) -> Outcome:
         say("reading the topics")
         history = _read(site, plan)
     say("checking")
+    findings = check(history, wire)
     return Outcome(
         plan=plan,
-        findings=check(history, wire),
-        faults=struck,
+        findings=findings,
+        faults=dict(Counter(name for name, _ in struck)),
+        longest_stall_during=_during(struck, findings.longest_stall_began_ms),
         kills=site.kills,
         worker_starts=site.starts,
         revived=site.revived,
@@ -191,11 +195,20 @@ def script(plan: Plan, draw: random.Random) -> list[faults.Fault]:
     return chosen
 
 
-def _strike(site: Site, plan: Plan) -> dict[str, int]:
-    """Let the traffic run and the faults strike; stops the workers when all is answered."""
+def _during(struck: list[tuple[str, int]], at_ms: int) -> str:
+    """Name of the fault that was going on at a time."""
+    before = [name for name, began_ms in struck if began_ms <= at_ms]
+    return before[-1] if before else "start"
+
+
+def _strike(site: Site, plan: Plan) -> list[tuple[str, int]]:
+    """Let the traffic run and the faults strike; stops the workers when all is answered.
+
+    Returns the faults with the time at which each began, milliseconds since 1970 UTC.
+    """
     chosen = script(plan, site.random)
     share = plan.requests // (len(chosen) + 1)
-    struck: Counter[str] = Counter()
+    struck: list[tuple[str, int]] = []
     for draft in site.feeder.load.opening():
         site.feeder.send(draft)
     site.feeder.flush()
@@ -206,13 +219,13 @@ def _strike(site: Site, plan: Plan) -> dict[str, int]:
     site.wait_answers(1)
     for number, fault in enumerate(chosen, start=1):
         site.say(f"{number} of {len(chosen)}: {fault.__name__}, {site.reader.count} answers so far")
+        struck.append((fault.__name__, time.time_ns() // 1_000_000))
         fault(site, share)
-        struck[fault.__name__] += 1
     site.feeder.order(max(0, plan.requests - site.feeder.ordered))
     site.say("no more faults: waiting for the last answers")
     site.feeder.close()
     _drain(site, plan)
-    return dict(struck)
+    return struck
 
 
 def _drain(site: Site, plan: Plan) -> None:

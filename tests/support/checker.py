@@ -72,6 +72,7 @@ class Findings(msgspec.Struct, kw_only=True):
         granted: reservations accepted.
         hidden: records of aborted transactions, which no reader sees.
         longest_stall_s: longest time a partition wrote no result while a request was waiting.
+        longest_stall_began_ms: when it began, broker time in milliseconds since 1970 UTC.
 
     """
 
@@ -93,6 +94,7 @@ class Findings(msgspec.Struct, kw_only=True):
     ticks: int = 0
     hidden: int = 0
     longest_stall_s: float = 0.0
+    longest_stall_began_ms: int = 0
     examples: list[str] = []
 
     @property
@@ -482,8 +484,9 @@ class PartitionCheck:
             for result, _ in self.results.get(record.offset, ())[:1]:
                 stall_ms = result.timestamp - max(written_ms, record.timestamp)
                 written_ms = max(written_ms, result.timestamp)
-                longest = max(self.findings.longest_stall_s, stall_ms / 1000)
-                self.findings.longest_stall_s = longest
+                if stall_ms / 1000 > self.findings.longest_stall_s:
+                    self.findings.longest_stall_s = stall_ms / 1000
+                    self.findings.longest_stall_began_ms = result.timestamp - stall_ms
 
 
 def check(history: History, wire: Wire) -> Findings:
