@@ -35,7 +35,7 @@ The bound: `WORK_MAX` steps over edges of the flow network. When it is hit, what
 still granted; the rest is refused by name (Code.AVAILABILITY_BOUND), never guessed.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 from operator import itemgetter
 from typing import Any, Final, NamedTuple
@@ -83,6 +83,7 @@ class Pool:
         "_full",
         "_get",
         "_held",
+        "_holders",
         "_leaves",
         "_levels",
         "_supply",
@@ -109,7 +110,9 @@ class Pool:
         self._supply: dict[Leaf, int] = {}
         self._held: dict[int, dict[Any, int]] = {}
         self._leaves: dict[int, dict[Any, set[Leaf]]] = {}
+        # Two answers that hold until a held node comes or goes: they say nothing of quantities.
         self._chain: dict[int, bool] = {}
+        self._holders: dict[Leaf, list[_Held]] = {}
 
     def supply(self, leaf: Leaf, delta: int) -> None:
         """Change the supply of a leaf."""
@@ -133,7 +136,8 @@ class Pool:
         mask = _mask(node)
         places = self._held.setdefault(mask, {})
         place = self._get[mask](node)
-        amount = places.get(place, 0) + delta
+        before = places.get(place, 0)
+        amount = before + delta
         if amount < 0:
             raise ValueError(f"held at {node} would fall to {amount}")
         if amount:
@@ -142,8 +146,9 @@ class Pool:
             places.pop(place, None)
         if not places:
             del self._held[mask]
-        if (len(places) == 1 and amount == delta) or not places:
+        if (before == 0) != (amount == 0):
             self._chain.clear()
+            self._holders.clear()
         self._charge(node, mask, -delta)
 
     def fit(self, node: Node, quantity: int, work_max: int = WORK_MAX) -> Fit:
@@ -217,10 +222,6 @@ class Pool:
         taken = held.get(self._get[self._full](leaf), 0) if held else 0
         return max(self._supply[leaf] - taken, 0)
 
-    def crossing_masks(self) -> list[int]:
-        """Held levels that can compete for several leaves: neither everything nor a single leaf."""
-        return sorted(mask for mask in self._held if mask not in (0, self._full))
-
     def held_at(self, mask: int, place: Any) -> int:
         """Quantity held at exactly this node."""
         return self._held.get(mask, {}).get(place, 0)
@@ -229,14 +230,19 @@ class Pool:
         """Values of the dimensions in the mask, as one key."""
         return self._get[mask](values)
 
-    def holders(self, leaf: Leaf, masks: Sequence[int]) -> Iterator[_Held]:
-        """Held nodes of these levels that contain the leaf."""
-        values = _mask(leaf)
-        for mask in masks:
-            if mask & values == mask:
-                place = self._get[mask](leaf)
-                if place in self._held[mask]:
-                    yield mask, place
+    def holders(self, leaf: Leaf) -> list[_Held]:
+        """Held nodes that contain the leaf and others: neither everything nor the leaf alone."""
+        found = self._holders.get(leaf)
+        if found is None:
+            values = _mask(leaf)
+            found = self._holders[leaf] = []
+            for mask, places in self._held.items():
+                if mask not in (0, self._full) and mask & values == mask:
+                    place = self._get[mask](leaf)
+                    if place in places:
+                        found.append((mask, place))
+            found.sort()
+        return found
 
 
 class _Network:
@@ -253,13 +259,11 @@ class _Network:
         self._mask = mask
         self._members: dict[Leaf, list[_Held]] = {}
         self._spares: dict[Leaf, int] = {}
+        self._amounts: dict[_Held, int] = {}
         self._explore(pool)
         if self.work_left >= 0:
             self._set_at_least(pool)
         self._inside = {leaf for leaf in pool.leaves_at(mask, self._place) if leaf in self._spares}
-        self._amounts = {
-            held: pool.held_at(*held) for members in self._members.values() for held in members
-        }
         self.remaining: list[int] = []
         self._adjacent: list[Sequence[int]] = []
         self._spare: list[int] = []
@@ -267,8 +271,6 @@ class _Network:
 
     def _explore(self, pool: Pool) -> None:
         """Reach every leaf and held node that is connected with the asking one by overlaps."""
-        masks = pool.crossing_masks()
-        seen: set[_Held] = set()
         queue: list[_Held] = [(self._mask, self._place)]
         while queue and self.work_left >= 0:
             for leaf in pool.leaves_at(*queue.pop()):
@@ -278,11 +280,13 @@ class _Network:
                 spare = pool.spare_at(leaf)
                 if spare == 0:
                     continue
-                members = list(pool.holders(leaf, masks))
-                self.work_left -= len(masks)
+                members = pool.holders(leaf)
+                self.work_left -= len(members)
                 self._spares[leaf], self._members[leaf] = spare, members
-                queue.extend(held for held in members if held not in seen)
-                seen.update(members)
+                for held in members:
+                    if held not in self._amounts:
+                        self._amounts[held] = pool.held_at(*held)
+                        queue.append(held)
 
     def _set_at_least(self, pool: Pool) -> None:
         """Even if every overlapping hold took its whole quantity here, this much would be left."""
@@ -291,7 +295,7 @@ class _Network:
             if leaf in self._spares:
                 spare += self._spares[leaf]
                 overlapping.update(self._members[leaf])
-        held = sum(pool.held_at(*one) for one in overlapping)
+        held = sum(self._amounts[one] for one in overlapping)
         self.at_least = max(spare - held, 0)
 
     def arrange(self) -> None:
