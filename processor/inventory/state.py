@@ -8,6 +8,7 @@ If the process dies at any point, all of this is lost together, and made again f
 rows.
 """
 
+from collections import defaultdict
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -152,15 +153,14 @@ class PartitionState:
         clock = self.clock_ms
         location.lapsed_until_ms = clock
         location.next_due_ms = NEVER_MS
-        due_by_level: dict[bytes, int] = {}
+        now = clock.to_bytes(8, "big")
+        number = int.from_bytes
+        due_by_level: defaultdict[bytes, int] = defaultdict(int)
         for key, value in self.rows.scan(group, after):
-            due_ms = int.from_bytes(key[13:21], "big")
-            if due_ms > clock:
-                location.next_due_ms = due_ms
+            if key[13:21] > now:
+                location.next_due_ms = number(key[13:21], "big")
                 break
-            reservation = key[21:33]
-            quantity = int.from_bytes(value, "big")
-            due_by_level[reservation] = due_by_level.get(reservation, 0) + quantity
+            due_by_level[key[21:33]] += number(value, "big")
         for reservation, quantity in due_by_level.items():
             level = location.levels[reservation]
             level.charge(-quantity)

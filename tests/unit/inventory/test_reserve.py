@@ -6,7 +6,7 @@ import pytest
 from processor.inventory.configuration import default
 from schemas import topics
 from schemas.codes import Code
-from schemas.messages import RequestOptions, ReservationRequest, Term
+from schemas.messages import InventoryTransaction, RequestOptions, ReservationRequest, Term
 from tests.support.partition import (
     CODEC,
     RED,
@@ -17,6 +17,7 @@ from tests.support.partition import (
     line,
     pieces,
 )
+from tests.support.rows import DictRows
 
 
 def test_the_worked_example() -> None:
@@ -177,6 +178,26 @@ def test_a_misplaced_or_unreadable_record_is_a_dead_letter(
     assert [letter.code for letter in partition.dead_letters] == [code]
     assert (partition.dead_letters[0].key, partition.dead_letters[0].value) == (key, value)
     assert partition.ask("RESERVE", [line(1)]).sequence == 2
+
+
+@pytest.mark.parametrize("topic", topics.SOURCES)
+def test_a_record_in_another_partition_than_its_key_is_a_dead_letter(topic: str) -> None:
+    """Of two partitions exactly one takes the key; the other applies nothing."""
+    partition = Partition()
+    request = ReservationRequest("A", "RESERVE", "usmf", "web-shop", [line(1, check=False)])
+    told = InventoryTransaction(
+        event_id="A", organization_id="usmf", product_id="D0002", dimensions=RED_SMALL, source="fno"
+    )
+    value = CODEC.encode_request(request)
+    if topic == topics.TRANSACTIONS:
+        value = CODEC.encode_transaction(told)
+    codes = []
+    for number in range(2):
+        partition.rows = DictRows()
+        partition.decider = partition.domain.open(number, 2, partition.rows, None)
+        partition.send(topic, b"usmf|1|11", value)
+        codes += [letter.code for letter in partition.dead_letters]
+    assert codes == [Code.PARTITION_MISMATCH]
 
 
 def test_the_same_id_gets_the_same_answer_also_a_refusal() -> None:
