@@ -112,7 +112,8 @@ class StockDecider:
         if result is None:
             result = decide_request(state, request, first)
         self._answer(result, outputs)
-        if state.clock_ms >= state.next_tidy_ms or state.events:
+        clock = state.clock_ms
+        if clock >= state.next_sweep_ms or clock >= state.next_forget_ms or state.events:
             self._tidy(expiry.RECORD_EFFORT, outputs)
 
     def _answer(self, result: ReservationResult, outputs: Outputs) -> None:
@@ -188,7 +189,7 @@ class StockDecider:
         state.source_id = event.event_id
         self._tell(decide_transaction(state, event), outputs)
         state.events = []
-        if state.clock_ms >= state.next_tidy_ms:
+        if state.clock_ms >= min(state.next_sweep_ms, state.next_forget_ms):
             self._tidy(expiry.RECORD_EFFORT, outputs)
 
     def _tidy(self, effort: int, outputs: Outputs) -> None:

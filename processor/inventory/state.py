@@ -116,11 +116,6 @@ class PartitionState:
         self._journal: list[tuple[int, Any, Any]] | None = None
         self._period = 0
 
-    @property
-    def next_tidy_ms(self) -> int:
-        """Nothing has to be swept or forgotten before this."""
-        return min(self.next_sweep_ms, self.next_forget_ms)
-
     # Product-locations.
 
     def location(
