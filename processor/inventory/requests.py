@@ -45,6 +45,9 @@ from schemas.messages import (
 _ACCEPTED: Final = int(Code.ACCEPTED)
 _encode: Final = msgspec.msgpack.Encoder().encode
 _NO_HOLD: Final = -1
+# Lines of a basket that are explained term by term: 512 of them with long formulas would not fit
+# into one answer.
+LINES_EXPLAINED_MAX: Final = 32
 _FREE_MAX: Final = limits.QUANTITY_MAX // 2  # Past it an answer may need to be clamped.
 CONTROLS: Final = {
     "CONFIGURE": configure,
@@ -280,7 +283,16 @@ def _decide_basket(
     state.end()
     if code not in GRANTED and atomic and len(outcomes) > 1:
         outcomes = [_taken_back(outcome) for outcome in outcomes]
-    return code, outcomes
+    explained = outcomes[:LINES_EXPLAINED_MAX]
+    return code, [*explained, *(_brief(outcome) for outcome in outcomes[LINES_EXPLAINED_MAX:])]
+
+
+def _brief(outcome: Outcome) -> Outcome:
+    """A line without the terms of its explanation."""
+    code, level, number, quantity, available, detail = outcome
+    if detail is not None and detail.terms:
+        detail = msgspec.structs.replace(detail, terms=[])
+    return (code, level, number, quantity, available, detail)
 
 
 def basket_code(codes: Sequence[int], *, atomic: bool) -> Code:

@@ -222,6 +222,18 @@ def test_a_granted_basket_names_a_hold_a_line() -> None:
     assert again.lines == result.lines
 
 
+def test_an_answer_to_the_largest_basket_stays_small() -> None:
+    """Every failing line is listed with its reason, the first ones with their terms too."""
+    partition = Partition()
+    partition.stock(1)
+    result = partition.ask("RESERVE", [line(2)] * 512)
+    assert {answer.code for answer in result.lines} == {Code.INSUFFICIENT_STOCK}
+    details = [answer.detail for answer in result.lines if answer.detail is not None]
+    assert len(details) == 512
+    assert sum(bool(detail.terms) for detail in details) == 32
+    assert all(detail.level and detail.message for detail in details)
+
+
 def test_lines_may_stand_each_for_itself() -> None:
     """Not atomic: what fits is granted, and the request says PARTIAL."""
     partition = Partition()
