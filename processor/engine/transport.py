@@ -142,6 +142,13 @@ class BatchConsumer(driver.Consumer):
         return flow
 
     async def _drain_messages(self, fetcher: Any) -> None:
+        try:
+            await self._drain(fetcher)
+        except asyncio.CancelledError:
+            if not self.app.should_stop:
+                raise  # Faust starts the fetcher again.
+
+    async def _drain(self, fetcher: Any) -> None:
         flow = self.flow
         while not (self.should_stop or fetcher.should_stop):
             assignment = flow.fetchable()

@@ -239,6 +239,24 @@ def test_another_record_is_written_or_refused_alike(record: str) -> None:
         assert _outcome(compiled, other) == _outcome(pure, other)
 
 
+class _Meddler:
+    """Looks like a request, and has another one encoded while it is being encoded itself."""
+
+    def __init__(self, request: ReservationRequest) -> None:
+        self.request = request
+
+    def __getattr__(self, name: str) -> object:
+        COMPILED.encode_request(samples.chosen()["ReservationRequest"][1])
+        return getattr(self.request, name)
+
+
+def test_python_code_that_runs_amid_a_record_does_not_spoil_it() -> None:
+    """The one output buffer is used only where no Python code can come in between."""
+    request = samples.chosen()["ReservationRequest"][0]
+    meddler: Any = _Meddler(request)
+    assert COMPILED.encode_request(meddler) == PURE.encode_request(request)
+
+
 def test_another_frame_is_left_to_the_pure_reader() -> None:
     """A schema id of another record or version, a short frame, an empty value, no value."""
     struct = samples.chosen()["ReservationRequest"][0]

@@ -4,6 +4,7 @@ import random
 from collections.abc import Sequence
 from typing import Final, cast
 
+import msgspec
 import pytest
 
 from processor.decider import StockDomain
@@ -11,7 +12,7 @@ from processor.engine.ports import Outputs, Record
 from schemas import topics
 from schemas.codec import Codec
 from schemas.registry import FixedSchemaIds
-from tests.support.checker import Findings, check
+from tests.support.checker import check
 from tests.support.history import History
 from tests.support.load import Draft, Load
 from tests.support.rows import DictRows
@@ -50,6 +51,11 @@ class Ledger:
         self.checkpoint = self.decider.checkpoint()
         self.decider.committed()
 
+    def watermark(self) -> bytes:
+        """The row that the engine would write beside the domain's own."""
+        offsets = {topic: len(log) for topic, log in self.log.items()}
+        return msgspec.msgpack.encode([1, offsets, self.checkpoint])
+
     def restart(self) -> None:
         """Forget everything but the rows that a changelog would bring back."""
         kept = {
@@ -73,8 +79,8 @@ def written(ledgers: Sequence[Ledger], topic: str) -> list[SourceRecord]:
     return records
 
 
-def run(seed: int, *, restarts: bool) -> Findings:
-    """Decide some thousand records of every kind and check them."""
+def run(seed: int, *, restarts: bool) -> tuple[History, Wire]:
+    """Decide some thousand records of every kind; the history they leave."""
     domain = StockDomain(Codec(FixedSchemaIds()))
     ids = FixedSchemaIds()
     wire = Wire({ids.id_of(name): name for name in NAMES})
@@ -101,7 +107,7 @@ def run(seed: int, *, restarts: bool) -> Findings:
     for (partition, _), batch in pending.items():
         if batch:
             ledgers[partition].decide(batch)
-    return check(history_of(ledgers, domain), wire)
+    return history_of(ledgers, domain), wire
 
 
 def history_of(ledgers: Sequence[Ledger], domain: StockDomain) -> History:
@@ -119,6 +125,7 @@ def history_of(ledgers: Sequence[Ledger], domain: StockDomain) -> History:
                 for key, value in ledger.rows.rows.items()
                 if key[0] not in domain.local_kinds
             }
+            | {b"W": ledger.watermark()}
             for ledger in ledgers
         },
         committed={
@@ -132,7 +139,7 @@ def history_of(ledgers: Sequence[Ledger], domain: StockDomain) -> History:
 @pytest.mark.parametrize("seed", [1, 2])
 def test_decisions_agree_with_the_model(seed: int) -> None:
     """Thousands of records of every kind, in batches of any size: every answer and row agree."""
-    findings = run(seed, restarts=False)
+    findings = check(*run(seed, restarts=False))
     assert findings.clean, findings.examples
     assert findings.granted > 100
     assert findings.offsets > 10
@@ -141,5 +148,27 @@ def test_decisions_agree_with_the_model(seed: int) -> None:
 @pytest.mark.parametrize("seed", [3, 4])
 def test_restarts_change_no_decision(seed: int) -> None:
     """A decider that forgets all but its changelog rows again and again decides the same."""
-    findings = run(seed, restarts=True)
+    findings = check(*run(seed, restarts=True))
     assert findings.clean, findings.examples
+
+
+def test_rows_that_are_not_what_was_answered_are_seen() -> None:
+    """A row too many, one too few, one that differs, an old watermark: each is a difference."""
+    history, wire = run(5, restarts=False)
+    assert history.rows is not None
+    rows = history.rows[0]
+    hold = next(key for key in rows if key[:1] == b"H")
+    leaf = next(key for key in rows if key[:1] == b"P" and key[13:14] == b"L")
+    ledger = next(key for key in rows if key[:1] == b"T")
+    other_leaf = next(value for key, value in rows.items() if key[13:14] == b"L" and key != leaf)
+    for changed in (
+        {key: value for key, value in rows.items() if key != hold},
+        {key: value for key, value in rows.items() if key != ledger},
+        rows | {leaf: other_leaf},
+        rows | {b"R" + b"never-asked": next(rows[key] for key in rows if key[:1] == b"R")},
+        rows | {b"W": msgspec.msgpack.encode([1, {topics.REQUESTS: 3}, b""])},
+    ):
+        tampered = msgspec.structs.replace(history, rows={**history.rows, 0: changed})
+        findings = check(tampered, wire)
+        assert findings.state_differences > 0
+        assert not findings.clean

@@ -52,6 +52,7 @@ class Decisions(RuleBasedStateMachine):
         self.partition = Partition(document)
         self.oracle = Oracle(crossing=crossing, grace=grace)
         self.oracle.now = self.partition.now_ms
+        self.partition.tick()
         self.asked: list[tuple[str, str, list[RequestLine], RequestOptions | None, object]] = []
         self.reservations: dict[Node, str] = {}
         self.sequence = 0

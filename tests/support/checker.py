@@ -30,7 +30,7 @@ from tests.support.model import (
     shelf_of,
 )
 from tests.support.order import put_in_order
-from tests.support.state import differences
+from tests.support.state import differences, watermark_offsets
 from tests.support.wire import Fields, SourceRecord, UnreadableError, Wire
 
 EXAMPLES_MAX: Final = 20
@@ -463,6 +463,11 @@ class PartitionCheck:
         rows = self.history.rows.get(self.partition, {})
         for difference in differences(rows, self.model, self.id_of):
             self.findings.note("state_differences", difference)
+        watermark = watermark_offsets(rows)
+        for topic in SCHEMA_OF:
+            if watermark.get(topic, 0) != self.committed(topic):
+                text = f"watermark {watermark}, committed {self.committed(topic)} of {topic}"
+                self.findings.note("state_differences", f"partition {self.partition}: {text}")
 
     def check_offsets(self, sources: list[SourceRecord]) -> None:
         """Whether the committed offset is behind every record but ticks, and not past the end."""

@@ -60,6 +60,12 @@ def _array(value: bytes) -> list[Any]:
     return array
 
 
+def watermark_offsets(rows: Mapping[bytes, bytes]) -> dict[str, int]:
+    """The offsets that the rows contain, by source topic, from the engine's own row."""
+    value = rows.get(b"W")
+    return {} if value is None else dict(_array(value)[1])
+
+
 def state_of_model(model: Model, id_of: Mapping[Place, str]) -> State:
     """What the rows must say."""
     state: State = {}
