@@ -7,9 +7,14 @@ import uuid
 from collections.abc import Callable, Iterator
 
 import pytest
+from hypothesis import settings as hypothesis_settings
 
 from compose.settings import Settings
 from tests.support.servers import SessionServers, choice
+
+# Timings belong in benchmarks: a busy machine must not fail a property.
+hypothesis_settings.register_profile("holdfast", deadline=None)
+hypothesis_settings.load_profile("holdfast")
 
 
 def pytest_report_header() -> str:
