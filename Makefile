@@ -62,7 +62,7 @@ bench: setup ## Measure decisions per second
 	@$(BIN)/holdfast bench spread $(ARGS)
 
 faults: setup ## Kill, pause and restart workers and broker under load, then check every answer
-	@$(BIN)/holdfast faults $(ARGS)
+	@$(BIN)/python -m holdfast faults $(ARGS)
 
 wheel: setup ## Build an installable wheel, compiled codec included, into dist
 	@rm -rf build
