@@ -3,6 +3,7 @@
 Where a server cannot be had, each test that needs it fails with the reason.
 """
 
+import signal
 import uuid
 from collections.abc import Callable, Iterator
 
@@ -11,6 +12,10 @@ from hypothesis import settings as hypothesis_settings
 
 from compose.settings import Settings
 from tests.support.servers import SessionServers, choice
+
+# A run in the background of a shell inherits an ignored SIGINT, and so would the commands that the
+# tests interrupt as Ctrl-C does.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Timings belong in benchmarks: a busy machine must not fail a property.
 hypothesis_settings.register_profile("holdfast", deadline=None)
