@@ -128,8 +128,12 @@ class Site(msgspec.Struct, kw_only=True):
 
     def wait_answers(self, more: int, within_s: float = PROGRESS_WITHIN_S) -> None:
         """Wait until so many further answers have been committed, or no request is left."""
-        target = min(self.reader.count + more, self.feeder.promised())
-        self.wait(f"{more} more answers", lambda: self.reader.count >= target, within_s)
+        target = self.reader.count + more
+
+        def answered() -> bool:  # What is left is known only once the feeder has sent it all.
+            return self.reader.count >= min(target, self.feeder.promised())
+
+        self.wait(f"{more} more answers", answered, within_s)
 
     def owning(self, count: int) -> bool:
         """Whether exactly so many workers are in the group and each owns partitions."""
