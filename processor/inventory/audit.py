@@ -86,9 +86,8 @@ def audit(rules: Rules, rows: Iterable[tuple[bytes, bytes]], now_ms: int) -> lis
 
 
 def _reservation(level: row.LevelRow | row.Place) -> bytes:
-    return reservation_hash(
-        level.organization_id, level.product_id, level.dimensions, level.measure
-    )
+    spelled = canonical(level.dimensions)
+    return reservation_hash(level.organization_id, level.product_id, spelled, level.measure)
 
 
 def _add_hold(

@@ -30,17 +30,14 @@ Dimensions = Mapping[str, str]
 def canonical(dimensions: Dimensions) -> bytes:
     """The dimensions in one spelling: by name, empty values left out."""
     return UNIT.join(
-        f"{name}={dimensions[name]}" for name in sorted(dimensions) if dimensions[name]
+        [f"{name}={dimensions[name]}" for name in sorted(dimensions) if dimensions[name]]
     ).encode()
 
 
 def _hash(parts: Iterable[bytes]) -> bytes:
     """96-bit hash of the parts, each with its length before it."""
-    digest = blake2b(digest_size=HASH_BYTES)
-    for part in parts:
-        digest.update(len(part).to_bytes(4, "big"))
-        digest.update(part)
-    return digest.digest()
+    framed = b"".join([b"%b%b" % (len(part).to_bytes(4, "big"), part) for part in parts])
+    return blake2b(framed, digest_size=HASH_BYTES).digest()
 
 
 def location_hash(organization_id: str, product_id: str, partition_values: Iterable[str]) -> bytes:
@@ -49,13 +46,12 @@ def location_hash(organization_id: str, product_id: str, partition_values: Itera
     return _hash([organization_id.encode(), product_id.encode(), *values])
 
 
-def reservation_hash(
-    organization_id: str, product_id: str, dimensions: Dimensions, measure: str
-) -> bytes:
-    """A product at one level of dimension values under one measure: shared by all its holds."""
-    return _hash(
-        [organization_id.encode(), product_id.encode(), canonical(dimensions), measure.encode()]
-    )
+def reservation_hash(organization_id: str, product_id: str, spelled: bytes, measure: str) -> bytes:
+    """A product at one level of dimension values under one measure: shared by all its holds.
+
+    `spelled`: the dimension values as `canonical` spells them.
+    """
+    return _hash([organization_id.encode(), product_id.encode(), spelled, measure.encode()])
 
 
 def reservation_text(reservation: bytes) -> str:

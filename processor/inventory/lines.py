@@ -63,6 +63,14 @@ def base_dimensions(
     rules: Rules, data_source: str, dimensions: Mapping[str, str]
 ) -> dict[str, str] | Refusal:
     """The dimensions by base name, empty values left out."""
+    joined = "".join(dimensions.values())
+    if (
+        not data_source
+        and KNOWN_DIMENSIONS.issuperset(dimensions)
+        and len(joined) <= limits.DIMENSION_VALUE_LENGTH_MAX
+        and joined.isprintable()
+    ):
+        return {name: value for name, value in dimensions.items() if value}  # The usual spelling.
     names: Mapping[str, str] = {}
     if data_source:
         found = rules.sources.get(data_source.lower())
@@ -104,8 +112,9 @@ def level_dimensions(rules: Rules, base: Mapping[str, str]) -> dict[str, str] | 
     if not rules.filter_unconfigured and len(level) < len(base):
         extra = next(name for name in base if name not in rules.reservable)
         return Refusal(Code.LEVEL_NOT_RESERVABLE, f"{extra} is not a reservation dimension")
-    if not rules.crossing and not rules.is_in_hierarchy(level):
-        gap = rules.hierarchy[len(rules.node_of(level, crossing=False))]
+    depth = len(level) - len(rules.partition_dimensions)
+    if not rules.crossing and len(node := rules.node_of(level, crossing=False)) < depth:
+        gap = rules.hierarchy[len(node)]
         return Refusal(Code.LEVEL_NOT_RESERVABLE, f"{gap} is missing before finer dimensions")
     return level
 

@@ -55,6 +55,7 @@ HOLD_HEAD_BYTES: Final = _HOLD_HEAD.size
 _ANSWER_HEAD: Final = struct.Struct(">q8s")
 ANSWER_HEAD_BYTES: Final = _ANSWER_HEAD.size
 _NO_ORDER: Final = bytes(8)
+_GROUP: Final = GROUP.encode()
 _encode: Final = msgspec.msgpack.Encoder().encode
 
 
@@ -213,9 +214,9 @@ def leaf_key(location: bytes, dimensions: Dimensions) -> bytes:
     return b"P%bL%b" % (location, canonical(dimensions))
 
 
-def level_key(location: bytes, dimensions: Dimensions, measure: str) -> bytes:
-    """Key of a level."""
-    return b"P%bN%b%b%b" % (location, canonical(dimensions), GROUP.encode(), measure.encode())
+def level_key(location: bytes, spelled: bytes, measure: str) -> bytes:
+    """Key of a level; `spelled`: its dimension values as `identity.canonical` spells them."""
+    return b"P%bN%b%b%b" % (location, spelled, _GROUP, measure.encode())
 
 
 def hold_key(reservation: bytes, number: int) -> bytes:
@@ -241,6 +242,10 @@ def order_hash(order_id: str) -> bytes:
 
 
 # Values.
+
+# Head of the array and the format; the rest of a level row without words is four empty fields and
+# the quantity 0, a byte each.
+_LEVEL_START: Final = _encode(LevelRow(FORMAT, "", "", {}, "", 0))[:-5]
 
 
 def due_of(hold: Hold, grace_ms: int) -> int:
@@ -331,14 +336,12 @@ def decode_failure(value: bytes) -> Failure:
     return _decode_failure(value)
 
 
-def level_head(place: Place) -> bytes:
-    """All of a level row but its quantity, which is encoded behind it."""
-    whole = _encode(
-        LevelRow(
-            FORMAT, place.organization_id, place.product_id, place.dimensions, place.measure, 0
-        )
-    )
-    return whole[:-1]  # The quantity 0 is one byte.
+def level_head(place_row: bytes) -> bytes:
+    """All of a level row but its quantity, which is encoded behind it.
+
+    The fields between the format and the quantity are those of the encoded place.
+    """
+    return _LEVEL_START + place_row[1:]
 
 
 def encode_answer(decided_at_ms: int, digest: bytes, answer: object) -> bytes:

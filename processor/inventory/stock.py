@@ -21,6 +21,7 @@ from typing import Final
 from processor.inventory import rows as row
 from processor.inventory.crossing import WIDTH_MAX, Pool
 from processor.inventory.identity import (
+    canonical,
     location_hash,
     reservation_hash,
     reservation_text,
@@ -84,15 +85,17 @@ class Level:
         "unswept",
     )
 
-    def __init__(self, location: "ProductLocation", place: row.Place, reservation: bytes) -> None:
+    def __init__(
+        self, location: "ProductLocation", place: row.Place, spelled: bytes, reservation: bytes
+    ) -> None:
         self.location = location
         self.place = place
         self.place_row = row.encode_place(place)
         self.reservation = reservation
         self.reservation_id = reservation_text(reservation)
         self.group = b"H" + reservation
-        self.row_key = row.level_key(location.hash, place.dimensions, place.measure)
-        self.row_head = row.level_head(place)
+        self.row_key = row.level_key(location.hash, spelled, place.measure)
+        self.row_head = row.level_head(self.place_row)
         self.reserved = 0
         self.unswept = 0
         self.dirty = False
@@ -107,8 +110,10 @@ class Level:
         self.path: Path = location.path(measure.availability, self.node)
         self.checked: Path = self.path if location.rules.hierarchical else self.path[-1:]
         self.effects = tuple(
-            (availability, location.path(availability, self.node), sign)
-            for availability, sign in measure.effects
+            [
+                (availability, location.path(availability, self.node), sign)
+                for availability, sign in measure.effects
+            ]
         )
         self.simple = not location.pools and measure.effects == ((measure.availability, -1),)
 
@@ -199,7 +204,7 @@ class ProductLocation:
     def _clear(self, *, crossing: bool) -> None:
         """Forget all sums."""
         self.crossing = crossing
-        self.trees: tuple[dict[NodeKey, Node], ...] = tuple({} for _ in self.rules.availabilities)
+        self.trees: list[dict[NodeKey, Path]] = [{} for _ in self.rules.availabilities]
         width = len(self.rules.hierarchy)
         has_pools = crossing and self.rules.hierarchical and width <= WIDTH_MAX
         self.pools: list[Pool] = [Pool(width) for _ in self.trees] if has_pools else []
@@ -250,22 +255,28 @@ class ProductLocation:
         if not self.trees:
             return (Node(),)
         tree = self.trees[availability]
-        path: list[Node] = []
-        for key in self.rules.ancestors(node, crossing=self.crossing):
-            found = tree.get(key)
-            if found is None:
-                found = tree[key] = Node()
-            path.append(found)
-        return tuple(path)
+        path = tree.get(node)
+        if path is not None:
+            return path
+        if self.crossing:
+            above = self.rules.ancestors(node, crossing=True)[:-1]
+            path = (*[self.path(availability, key)[-1] for key in above], Node())
+        elif node:
+            path = (*self.path(availability, node[:-1]), Node())
+        else:
+            path = (Node(),)
+        tree[node] = path
+        return path
 
     def level(self, dimensions: Mapping[str, str], measure: str) -> Level:
         """The level of these dimension values and measure, made where it is missing."""
         organization_id, product_id = self.organization_id, self.product_id
-        reservation = reservation_hash(organization_id, product_id, dimensions, measure)
+        spelled = canonical(dimensions)
+        reservation = reservation_hash(organization_id, product_id, spelled, measure)
         level = self.levels.get(reservation)
         if level is None:
             place = row.Place(organization_id, product_id, dict(dimensions), measure)
-            level = self.levels[reservation] = Level(self, place, reservation)
+            level = self.levels[reservation] = Level(self, place, spelled, reservation)
         return level
 
     def supply(self, dimensions: Mapping[str, str], measure: str, quantity: int) -> None:
