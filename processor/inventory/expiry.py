@@ -59,6 +59,7 @@ def _end(state: PartitionState, key: bytes, value: bytes) -> None:
         values = state.rules.partition_values(place.dimensions)
         assert values is not None, "the partition rule never changes in place"
         location = state.location(place.organization_id, place.product_id, values)
+        state.lapse(location)  # Where nothing is due it need not look; here something is.
     else:
         state.touch(location)
     level = location.levels[key[1:13]]

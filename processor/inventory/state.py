@@ -127,7 +127,7 @@ class PartitionState:
         if location is None:
             location = ProductLocation(self.rules, *key)
             location.load(self.rows.scan(location.group))
-            location.next_due_ms = 0
+            location.next_due_ms = self.next_sweep_ms  # No hold of the partition is due before.
             self.locations[key] = location
             self.by_hash[location.hash] = location
         self.touch(location)
