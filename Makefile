@@ -17,7 +17,7 @@ PYTHON ?= $(shell for candidate in python3.13 python3.12 python3.11 python3; do 
 	if $$candidate -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then \
 	echo $$candidate; break; fi; done)
 
-.PHONY: help setup run test lint demo bench faults wheel lock clean
+.PHONY: help setup compile run test lint demo bench faults wheel lock clean
 
 help: ## Show this list
 	@grep -hE '^[a-z]+:.*## ' $(firstword $(MAKEFILE_LIST)) | \
@@ -27,7 +27,7 @@ help: ## Show this list
 setup: $(STAMP) ## Make .venv with the locked packages (the second time takes no time)
 	@:
 
-$(STAMP): requirements.lock pyproject.toml setup.py schemas/_compiled.pyx
+$(STAMP): requirements.lock pyproject.toml setup.py schemas/_compiled.pyx processor/compiled.py
 	@if [ -z "$(PYTHON)" ]; then \
 		echo "Holdfast needs Python 3.11, 3.12 or 3.13: apt-get install python3 python3-venv" >&2; exit 1; fi
 	@if [ ! -x $(BIN)/python ]; then \
@@ -37,7 +37,7 @@ $(STAMP): requirements.lock pyproject.toml setup.py schemas/_compiled.pyx
 	@if ! command -v java >/dev/null && ! docker info >/dev/null 2>&1; then \
 		echo "Note: without Docker, Kafka needs Java 17 and Maven:" \
 		"apt-get install openjdk-17-jre-headless maven" >&2; fi
-	@echo "Installing the locked Python packages into $(VENV) (once; about a minute)"
+	@echo "Installing the locked Python packages into $(VENV) (once; about two minutes)"
 	@$(BIN)/python -m pip install --disable-pip-version-check --require-hashes -r requirements.lock
 	@PYTHONWARNINGS=ignore \
 		$(BIN)/python -m pip install --disable-pip-version-check -q --no-deps --no-build-isolation -e .
@@ -46,8 +46,12 @@ $(STAMP): requirements.lock pyproject.toml setup.py schemas/_compiled.pyx
 run: setup ## Start Kafka, registry, Redis, topics and a worker; Ctrl-C stops what it started
 	@$(BIN)/holdfast run $(ARGS)
 
-test: setup ## Run the tests, against real servers
+test: setup ## Run the tests, against real servers; the core's also without compiled modules
+	@if [ -z '$(ARGS)' ]; then $(BIN)/pytest --pure tests/unit/inventory tests/property; fi
 	@$(BIN)/pytest $(ARGS)
+
+compile: setup ## Build the core and the codec anew, after a change (from source it is slower)
+	@$(BIN)/python setup.py -q build_ext --inplace
 
 lint: setup ## Check style, types and who may import whom
 	@$(BIN)/ruff check .
@@ -58,7 +62,7 @@ lint: setup ## Check style, types and who may import whom
 demo: setup ## Run the worked example end to end and show it as a table
 	@$(BIN)/holdfast demo $(ARGS)
 
-bench: setup ## Measure decisions per second
+bench: compile ## Measure decisions per second
 	@$(BIN)/holdfast bench spread $(ARGS)
 
 faults: setup ## Kill, pause and restart workers and broker under load, then check every answer

@@ -19,17 +19,13 @@ import msgspec
 from compose.docker import Compose, address_of, daemon_answers
 from compose.errors import ServerFailedError, StackError
 from compose.install import locked
-from compose.kafka_server import PORT_USUAL as KAFKA_PORT
-from compose.kafka_server import KafkaServer
+from compose.kafka_server import PORT_USUAL as KAFKA_PORT, KafkaServer
 from compose.ports import choose_port
-from compose.postgres_server import PORT_USUAL as POSTGRES_PORT
-from compose.postgres_server import PostgresServer
+from compose.postgres_server import PORT_USUAL as POSTGRES_PORT, PostgresServer
 from compose.process import Launch, LocalServer
 from compose.progress import Progress, silent
-from compose.redis_server import PORT_USUAL as REDIS_PORT
-from compose.redis_server import RedisServer
-from compose.registry_server import PORT_USUAL as REGISTRY_PORT
-from compose.registry_server import RegistryServer
+from compose.redis_server import PORT_USUAL as REDIS_PORT, RedisServer
+from compose.registry_server import PORT_USUAL as REGISTRY_PORT, RegistryServer
 from compose.settings import Settings
 
 Server = Literal["kafka", "registry", "redis", "postgres"]

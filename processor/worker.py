@@ -16,11 +16,13 @@ import faust
 import structlog
 from prometheus_client import make_wsgi_app
 
+from processor import COMPILED
 from processor.engine.app import EngineApp, EngineSettings, create_app
 from processor.engine.ports import Domain
 from processor.settings import WorkerSettings
 from schemas import topics
 
+log = structlog.get_logger()
 LOG_PERIOD_S: Final = 5.0
 LOG_MESSAGES_MAX: Final = 1_000  # Distinct messages remembered.
 
@@ -95,6 +97,7 @@ def run(settings: WorkerSettings, domain: Domain) -> None:
         settings.kafka,
     )
     app.prepare()
+    log.info("core", compiled=COMPILED)
     if settings.http_port:
         _serve_health(app, settings.http_port)
     worker = faust.Worker(app, loglevel="WARNING", override_logging=False, redirect_stdouts=False)

@@ -10,7 +10,9 @@ from collections.abc import Callable, Iterator
 import pytest
 from hypothesis import settings as hypothesis_settings
 
+import processor
 from compose.settings import Settings
+from processor import compiled
 from tests.support.servers import SessionServers, choice
 
 # A run in the background of a shell inherits an ignored SIGINT, and so would the commands that the
@@ -22,9 +24,22 @@ hypothesis_settings.register_profile("holdfast", deadline=None)
 hypothesis_settings.load_profile("holdfast")
 
 
-def pytest_report_header() -> str:
-    """Say where the servers come from."""
-    return choice(Settings.from_environment())
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Offer to test the core's sources where compiled modules would be used."""
+    parser.addoption("--pure", action="store_true", help="the core from its sources, not compiled")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Choose the core before any test imports it."""
+    if config.getoption("--pure"):
+        compiled.pass_by()
+
+
+def pytest_report_header(config: pytest.Config) -> str:
+    """Say which core is tested, and where the servers come from."""
+    built = processor.COMPILED and not config.getoption("--pure")
+    core = "compiled" if built else "its sources"
+    return f"core: {core}; {choice(Settings.from_environment())}"
 
 
 @pytest.fixture(scope="session")

@@ -12,8 +12,7 @@ from typing import Final
 
 import msgspec
 
-from processor.inventory import holds
-from processor.inventory import rows as row
+from processor.inventory import holds, rows as row
 from processor.inventory.holds import Outcome
 from processor.inventory.identity import HOLD_LINES_MAX, hold_text, reservation_text
 from processor.inventory.lines import (

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from processor.inventory import rows as row
+from processor.inventory.row_bodies import Checkpoint
 from processor.inventory.rules import Rules
 from processor.inventory.stock import NEVER_MS, Level, ProductLocation
 from schemas import limits
@@ -31,15 +32,6 @@ _encode: Final = msgspec.msgpack.Encoder().encode
 _ROW: Final = 0
 _CHARGED: Final = 1
 _UNSWEPT: Final = 2
-
-
-class Checkpoint(msgspec.Struct, frozen=True, array_like=True):
-    """What is kept in the watermark row."""
-
-    format: int
-    clock_ms: int
-    sequence: int
-    counters: dict[str, int]
 
 
 class PartitionState:

@@ -10,8 +10,7 @@ from typing import Any, Final
 
 import msgspec
 import pytest
-from hypothesis import example, given, settings
-from hypothesis import strategies as st
+from hypothesis import example, given, settings, strategies as st
 
 from schemas import quick, reading, writing
 from schemas.codec import FRAME_BYTES, Codec, Undecodable

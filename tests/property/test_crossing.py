@@ -6,8 +6,7 @@ The oracle shares no code with the room: it fills unit by unit (augmenting paths
 from itertools import product
 from random import Random
 
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from processor.inventory.crossing import Leaf, Node, Pool, fits
 

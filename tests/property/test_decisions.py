@@ -8,13 +8,11 @@ records.
 from collections.abc import Sequence
 
 import msgspec
-from hypothesis import HealthCheck, settings
-from hypothesis import strategies as st
+from hypothesis import HealthCheck, settings, strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from processor.inventory.configuration import default
-from processor.inventory.rows import LIVE, decode_hold
-from processor.inventory.rows import Hold as StoredHold
+from processor.inventory.rows import LIVE, Hold as StoredHold, decode_hold
 from schemas.codes import GRANTED, Code
 from schemas.messages import RequestLine, RequestOptions, ResultLine
 from tests.property.oracle import Hold, Node, Oracle, Said

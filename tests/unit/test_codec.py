@@ -9,8 +9,7 @@ from typing import Any, Final
 import fastavro
 import msgspec
 import pytest
-from hypothesis import example, given, settings
-from hypothesis import strategies as st
+from hypothesis import example, given, settings, strategies as st
 
 from schemas import avro
 from schemas.binary import read_int, read_long, write_long

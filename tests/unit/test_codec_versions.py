@@ -7,8 +7,7 @@ from typing import Any, Final
 
 import fastavro
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from schemas import avro
 from schemas.codec import Codec, Undecodable

@@ -1,8 +1,7 @@
 """The YAML form: what is written is read again, and every error names its line and remedy."""
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from processor.inventory.configuration import PRESETS, Problem, default, dump, parse
 

@@ -3,8 +3,7 @@
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from processor.engine.rows import PartitionRows
 from processor.engine.store import PartitionStore, Position, shared_cache
