@@ -2,7 +2,19 @@
 
 import typer
 
-from holdfast.commands import audit, bench, config, demo, faults, people, run, stack, topics, worker
+from holdfast.commands import (
+    audit,
+    bench,
+    config,
+    demo,
+    faults,
+    offsets,
+    people,
+    run,
+    stack,
+    topics,
+    worker,
+)
 
 app = typer.Typer(no_args_is_help=True, help="Soft inventory reservation, decided exactly once.")
 run.register(app)
@@ -11,6 +23,7 @@ app.add_typer(stack.app, name="stack")
 app.add_typer(topics.app, name="topics")
 app.add_typer(topics.schemas_app, name="schemas")
 app.add_typer(config.app, name="config")
+app.add_typer(offsets.app, name="offsets")
 people.register(app)
 audit.register(app)
 demo.register(app)

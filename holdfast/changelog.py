@@ -1,0 +1,76 @@
+"""Committed rows of the changelog, read once from its beginning to its present end.
+
+The rule: only committed rows, the last value of each key, and nothing is joined or committed to;
+any number of people may read at once.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from typing import Final
+
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, TopicPartition
+
+from holdfast.connection import HOW_TO_START, Stop
+from producers.settings import Settings
+from schemas.topics import CHANGELOG
+
+READ_WITHIN_S: Final = 300.0  # One partition; a table of 10 million rows takes about a minute.
+KAFKA_TIMEOUT_S: Final = 30.0
+ROWS_A_POLL: Final = 10_000
+
+Rows = dict[bytes, bytes]
+
+
+def committed_rows(
+    settings: Settings, wanted: Callable[[bytes], bool]
+) -> Iterator[tuple[int, Rows]]:
+    """Every partition with its live rows whose key is `wanted`.
+
+    Raises:
+        Stop: the broker or the topic is not there, or a partition cannot be read in time.
+
+    """
+    consumer = Consumer(
+        {
+            **settings.librdkafka(),
+            "group.id": "holdfast-changelog",  # The library asks for one; none is joined.
+            "enable.auto.commit": False,
+            "isolation.level": "read_committed",
+            "auto.offset.reset": "error",
+            "log_level": 0,
+        }
+    )
+    try:
+        found = consumer.list_topics(CHANGELOG, timeout=KAFKA_TIMEOUT_S).topics[CHANGELOG]
+        if found.error is not None:
+            raise Stop(f"There is no topic {CHANGELOG}: run `holdfast topics create`.")
+        for partition in sorted(found.partitions):
+            yield partition, _latest(consumer, partition, wanted)
+    except KafkaException as error:
+        raise Stop(
+            f"The changelog cannot be read: {error.args[0].str()}.\n{HOW_TO_START}"
+        ) from error
+    finally:
+        consumer.close()
+
+
+def _latest(consumer: Consumer, partition: int, wanted: Callable[[bytes], bool]) -> Rows:
+    place = TopicPartition(CHANGELOG, partition, OFFSET_BEGINNING)
+    end = consumer.get_watermark_offsets(place, timeout=KAFKA_TIMEOUT_S)[1]
+    consumer.assign([place])
+    latest: Rows = {}
+    until = time.monotonic() + READ_WITHIN_S
+    while (position := consumer.position([place])[0].offset) < end:
+        if time.monotonic() > until:
+            raise Stop(f"{CHANGELOG}, partition {partition}: read to {position} of {end} in time")
+        for message in consumer.consume(num_messages=ROWS_A_POLL, timeout=0.5):
+            if message.error() is not None:
+                raise KafkaException(message.error())
+            key, value = message.key(), message.value()
+            if key is None or not wanted(key):
+                continue
+            if value is None:
+                latest.pop(key, None)
+            else:
+                latest[key] = value
+    return latest
