@@ -13,6 +13,8 @@ from benchmarks.machine import this_machine
 from benchmarks.peers.postgres import CLIENTS, PostgresPeer
 from benchmarks.peers.redis import RedisPeer
 
+SPREAD: Final = "spread"  # The one that is measured with one process and with two.
+
 
 class Options(NamedTuple):
     """What a person may choose; each benchmark uses what it knows."""
@@ -75,10 +77,10 @@ def _paced(contestant: KafkaContestant) -> Attempt:
 
 
 class Benchmark(NamedTuple):
-    """One benchmark: how it measures, our attempt, and those of its peers' variants."""
+    """One benchmark: how it measures, our attempts, and those of its peers' variants."""
 
     method: str
-    ours: Attempt
+    ours: Sequence[Attempt]
     peers: Mapping[str, Sequence[Attempt]]
 
 
@@ -88,12 +90,15 @@ def _profile(profile: str) -> Benchmark:
     }
     for name, databases in DATABASE_PEERS.items():
         peers[name] = [_driven(profile, one) for one in databases()]
-    return Benchmark(drain.METHOD, _drained(profile, Holdfast()), peers)
+    ours = [_drained(profile, Holdfast())]
+    if profile == SPREAD:
+        ours.append(_drained(profile, Holdfast(processes=2)))
+    return Benchmark(drain.METHOD, ours, peers)
 
 
 def _latency() -> Benchmark:
     peers = {name: [_paced(one) for one in kafka()] for name, kafka in KAFKA_PEERS.items()}
-    return Benchmark(latency.METHOD, _paced(Holdfast()), peers)
+    return Benchmark(latency.METHOD, [_paced(Holdfast())], peers)
 
 
 def _recovery(options: Options, progress: Progress) -> Run:
@@ -126,11 +131,11 @@ BENCHMARKS: Final[Mapping[str, Benchmark]] = MappingProxyType(
     {
         **{profile: _profile(profile) for profile in PROFILES},
         "latency": _latency(),
-        "mixed": Benchmark(mixed.METHOD, _mixed, {}),
-        "recovery": Benchmark(recovery.METHOD, _recovery, {}),
-        "failover": Benchmark(failover.METHOD, _failover, {}),
-        "holds": Benchmark(holds.METHOD, _holds, {}),
-        "scale": Benchmark(scale.METHOD, _scale, {}),
+        "mixed": Benchmark(mixed.METHOD, [_mixed], {}),
+        "recovery": Benchmark(recovery.METHOD, [_recovery], {}),
+        "failover": Benchmark(failover.METHOD, [_failover], {}),
+        "holds": Benchmark(holds.METHOD, [_holds], {}),
+        "scale": Benchmark(scale.METHOD, [_scale], {}),
     }
 )
 PEERS: Final = (*KAFKA_PEERS, *DATABASE_PEERS)
@@ -144,9 +149,9 @@ def requests_default(name: str) -> int:
 
 
 def session(name: str, peer: str | None, options: Options, progress: Progress) -> Comparison:
-    """Run a benchmark `options.runs` times, ours and the peer's variants alternating.
+    """Run a benchmark `options.runs` times, our variants and the peer's alternating.
 
-    Of a peer with variants (threads, clients) the comparison takes the one with the best median.
+    Of variants (processes, threads, clients) the comparison takes the one with the best median.
 
     Raises:
         UnknownBenchmarkError: no such benchmark, or no such peer for it.
@@ -159,7 +164,7 @@ def session(name: str, peer: str | None, options: Options, progress: Progress) -
     if peer is not None and peer not in benchmark.peers:
         known = ", ".join(benchmark.peers) or "none"
         raise UnknownBenchmarkError(f"no peer {peer!r} for {name}; there are: {known}")
-    attempts = [benchmark.ours, *(benchmark.peers[peer] if peer else ())]
+    attempts = [*benchmark.ours, *(benchmark.peers[peer] if peer else ())]
     runs: list[Run] = []
     for number in range(1, options.runs + 1):
         numbered = _numbered(progress, number, options.runs)

@@ -94,11 +94,16 @@ class Holdfast:
     group = topics.APP_ID
     requests_max = sys.maxsize
 
-    def __init__(self, *, workers: int = 1, session_timeout_ms: int = 10_000) -> None:
+    def __init__(
+        self, *, workers: int = 1, processes: int = 1, session_timeout_ms: int = 10_000
+    ) -> None:
         self._workers = workers
+        self._processes = processes
         self._session_timeout_ms = session_timeout_ms
         self._health: dict[int, int] = {}
         self.name = "holdfast" if workers == 1 else f"holdfast ({workers} workers)"
+        if processes > 1:
+            self.name = f"holdfast ({processes} processes)"
 
     def prepare(self, site: Site, work: Work, progress: Progress) -> None:
         """Send the supply and let a worker apply it; it stops before the requests come."""
@@ -121,6 +126,8 @@ class Holdfast:
         argv += ["--web-port", str(choose_port(None))]
         self._health[number] = choose_port(None)
         argv += ["--http-port", str(self._health[number])]
+        if self._processes > 1:
+            argv += ["--processes", str(self._processes)]
         return Program(
             f"worker {number}",
             argv,

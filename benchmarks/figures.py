@@ -9,6 +9,7 @@ from statistics import median
 
 import msgspec
 
+OURS = "holdfast"
 Extra = dict[str, float | int | str]
 
 
@@ -36,6 +37,7 @@ class Comparison(msgspec.Struct, frozen=True, kw_only=True):
     """Medians of our runs, the peer's beside them, and the ratio of their rates (ours / peer's)."""
 
     name: str
+    contestant: str = OURS
     decisions_per_s: float
     cpu_us_per_decision: float | None
     p50_ms: float | None
@@ -53,17 +55,15 @@ class Comparison(msgspec.Struct, frozen=True, kw_only=True):
     runs: list[Run]
 
 
-OURS = "holdfast"
-
-
 def compare(name: str, runs: Sequence[Run], *, method: str, machine: str) -> Comparison:
-    """Medians over `runs`; of the peer's variants the one with the best median rate."""
-    own = [run for run in runs if run.contestant.startswith(OURS)]
+    """Medians over `runs`; of our variants and the peer's the one with the best median rate."""
+    own = _best([run for run in runs if run.contestant.startswith(OURS)])
     best = _best([run for run in runs if not run.contestant.startswith(OURS)])
     rate = _middle([run.decisions_per_s for run in own]) or 0.0
     peer_rate = _middle([run.decisions_per_s for run in best])
     return Comparison(
         name=name,
+        contestant=own[0].contestant if own else OURS,
         decisions_per_s=rate,
         cpu_us_per_decision=_middle([run.cpu_us_per_decision for run in own]),
         p50_ms=_middle([run.p50_ms for run in own]),

@@ -7,6 +7,8 @@ from typing import Annotated
 import msgspec
 import typer
 
+from holdfast.worker_group import PROCESSES_MAX, options_of, run_processes
+
 EXIT_USAGE = 2
 
 
@@ -21,6 +23,8 @@ Examples:
   holdfast worker --data-dir .holdfast/worker-1
 
   holdfast worker --data-dir /var/lib/holdfast --session-timeout-ms 6000 --http-port 8090
+
+  holdfast worker --data-dir /var/lib/holdfast --processes 4 --http-port 8090
 """
 
 
@@ -49,6 +53,9 @@ def worker(
     ] = None,
     cache_mb: Annotated[int | None, typer.Option(help="RocksDB block cache, MiB.")] = None,
     log_format: Annotated[str | None, typer.Option(help="console or json.")] = None,
+    processes: Annotated[
+        int, typer.Option(min=1, max=PROCESSES_MAX, help="Cores to decide on, a process each.")
+    ] = 1,
 ) -> None:
     """Decide requests and inventory transactions until SIGTERM or Ctrl-C.
 
@@ -79,6 +86,9 @@ def worker(
         typer.secho(f"settings: {error}", fg="red", err=True)
         typer.secho("Start a stack with `holdfast stack up`, or give --bootstrap.", err=True)
         raise typer.Exit(EXIT_USAGE) from error
+    if processes > 1:
+        group = [options_of(number, given, settings.data_dir) for number in range(processes)]
+        raise typer.Exit(run_processes(group))
     configure_logging(settings.log_format)
     from holdfast.wiring import stock_domain  # noqa: PLC0415
 
