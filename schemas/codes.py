@@ -71,6 +71,8 @@ class Code(IntEnum):
     KEY_MISSING = 105
     KEY_MISMATCH = 106  # the key does not match the body
     PARTITION_MISMATCH = 107  # the record is not in the partition of its key
+    STATUS_UNMAPPED = 108  # the connector's mapping does not know the ERP's status
+    ROW_INVALID = 109  # a row of an ERP that says no transaction
 
 
 GRANTED: Final = frozenset({Code.ACCEPTED, Code.PARTIAL})

@@ -18,6 +18,7 @@ RESULTS: Final = "reservation-results"
 EVENTS: Final = "inventory-events"
 DEAD_LETTERS: Final = "dead-letters"
 CONFIGURATION: Final = "configuration"
+POSITIONS: Final = "connector-positions"  # Up to where an ERP was told on, with what was told.
 STOCK_TABLE: Final = "stock"
 APP_ID: Final = "holdfast"
 CHANGELOG: Final = f"{APP_ID}-{STOCK_TABLE}-changelog"  # The name Faust derives for the table.
@@ -117,6 +118,13 @@ TOPICS: Final[Mapping[str, Topic]] = {
         Topic(
             name=CONFIGURATION,
             key="version",
+            schema=None,
+            co_partitioned=False,
+            cleanup_policy="compact",
+        ),
+        Topic(
+            name=POSITIONS,
+            key="connector",
             schema=None,
             co_partitioned=False,
             cleanup_policy="compact",
