@@ -355,9 +355,9 @@ class Cycle:
                 self.suspend()
                 self._on_aborted()
             return
-        for number, rows in under_way.batch.rows.items():
+        for number in under_way.batch.rows:
             partition = under_way.assignment.partitions[number]
-            partition.rows.settle(rows)
+            partition.rows.settle()
             partition.decider.committed()
         metrics.BATCHES.inc()
         metrics.BATCH_RECORDS.observe(under_way.batch.records)

@@ -2,8 +2,8 @@
 
 The rule: RocksDB holds only what a committed Kafka transaction wrote. Writes of the batch being
 decided and of the batch being committed live in the overlay, so that deciding goes on while a
-commit is under way; a batch's writes leave the overlay when `PartitionStore` has them. Losing the
-overlay loses nothing that anyone was told.
+commit is under way; a batch leaves the overlay when `PartitionStore` has it. Losing the overlay
+loses nothing that anyone was told.
 """
 
 from collections.abc import Iterator, Mapping
@@ -21,24 +21,39 @@ class _Missing:
 _MISSING: Final = _Missing()
 
 
-class PartitionRows:
-    """`ports.Rows` over one `PartitionStore`."""
+class _Batch:
+    """The writes of one batch, and for grouped kinds which keys of a group were written."""
 
-    __slots__ = ("_changes", "_get_stored", "_group_length", "_groups", "_pending", "_store")
+    __slots__ = ("groups", "rows")
+
+    def __init__(self) -> None:
+        self.rows: Changes = {}
+        self.groups: dict[bytes, list[bytes]] = {}
+
+
+class PartitionRows:
+    """`ports.Rows` over one `PartitionStore`.
+
+    Two batches at most are above it: the open one, and the one being committed. So settling is
+    dropping the latter whole, whatever its size.
+    """
+
+    __slots__ = ("_get_stored", "_group_length", "_open", "_sealed", "_store")
 
     def __init__(self, store: PartitionStore, group_length: Mapping[int, int]) -> None:
         self._store = store
         self._get_stored = store.get
         self._group_length = dict(group_length)
-        self._pending: dict[bytes, bytes | None] = {}
-        self._groups: dict[bytes, set[bytes]] = {}
-        self._changes: Changes = {}
+        self._open = _Batch()
+        self._sealed = _Batch()
 
     def get(self, key: bytes, /) -> bytes | None:
         """Value of the row, uncommitted writes included."""
-        value = self._pending.get(key, _MISSING)
+        value = self._open.rows.get(key, _MISSING)
         if isinstance(value, _Missing):
-            return self._get_stored(key)
+            value = self._sealed.rows.get(key, _MISSING)
+            if isinstance(value, _Missing):
+                return self._get_stored(key)
         return value
 
     def put(self, key: bytes, value: bytes, /) -> None:
@@ -50,24 +65,24 @@ class PartitionRows:
         self._write(key, None)
 
     def _write(self, key: bytes, value: bytes | None) -> None:
-        self._pending[key] = value
-        self._changes[key] = value
+        batch = self._open
+        batch.rows[key] = value
         length = self._group_length.get(key[0])
-        if length is not None:
-            group = key[:length]
-            keys = self._groups.get(group)
-            if keys is None:
-                self._groups[group] = {key}
-            else:
-                keys.add(key)
+        if length is None:
+            return
+        group = key[:length]
+        keys = batch.groups.get(group)
+        if keys is None:
+            batch.groups[group] = [key]
+        else:
+            keys.append(key)
 
     def scan(self, group: bytes, after: bytes = b"", /) -> Iterator[tuple[bytes, bytes]]:
         """Rows of the group with a key greater than `after`, in key order."""
-        overlaid = self._groups.get(group)
+        overlaid = {*self._open.groups.get(group, ()), *self._sealed.groups.get(group, ())}
         if not overlaid:
             yield from self._store.scan(group, after)
             return
-        pending = self._pending
         fresh = sorted(key for key in overlaid if key > after)
         stored = self._store.scan(group, after)
         entry = next(stored, None)
@@ -77,7 +92,7 @@ class PartitionRows:
                 entry = next(stored, None)
             if entry is not None and entry[0] == key:
                 entry = next(stored, None)
-            value = pending.get(key)
+            value = self.get(key)
             if value is not None:
                 yield key, value
         while entry is not None:
@@ -87,28 +102,17 @@ class PartitionRows:
     @property
     def changed(self) -> int:
         """Number of rows written since the last `seal`."""
-        return len(self._changes)
+        return len(self._open.rows)
 
     def seal(self) -> Changes:
-        """Take the writes since the last call: the rows of one batch."""
-        changes, self._changes = self._changes, {}
-        return changes
+        """Take the writes since the last call: the rows of one batch.
 
-    def settle(self, changes: Changes) -> None:
-        """Drop a batch's writes from the overlay: the store has them now.
-
-        A key written again since then stays: its newer value is not stored yet.
+        They stay readable here until `settle`.
         """
-        pending = self._pending
-        for key, value in changes.items():
-            if pending.get(key, _MISSING) is not value:
-                continue
-            del pending[key]
-            length = self._group_length.get(key[0])
-            if length is None:
-                continue
-            group = key[:length]
-            keys = self._groups[group]
-            keys.discard(key)
-            if not keys:
-                del self._groups[group]
+        assert not self._sealed.rows, "two transactions of one partition under way"
+        self._sealed, self._open = self._open, _Batch()
+        return self._sealed.rows
+
+    def settle(self) -> None:
+        """Drop the sealed batch: the store has it now."""
+        self._sealed = _Batch()

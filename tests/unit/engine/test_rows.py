@@ -47,7 +47,7 @@ def test_a_row_written_again_before_its_commit_settles_keeps_the_newer_value(
     first = rows.seal()
     rows.put(b"Hab1", b"2")
     store.apply(first, Position(1, 0, "topic-1"))
-    rows.settle(first)
+    rows.settle()
     assert rows.get(b"Hab1") == b"2"
     assert list(rows.scan(b"Hab")) == [(b"Hab1", b"2")]
 
@@ -86,7 +86,7 @@ def test_rows_read_like_a_plain_dictionary(
             offset += 1
             changes = rows.seal()
             store.apply(changes, Position(offset, 0, "topic-1"))
-            rows.settle(changes)
+            rows.settle()
     expected = sorted((k, v) for k, v in model.items() if k.startswith(b"Hab") and k > after)
     assert list(rows.scan(b"Hab", after)) == expected
     assert rows.get(b"k") == model.get(b"k")
