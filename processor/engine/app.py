@@ -5,7 +5,11 @@ App, agent, table, group membership and worker lifecycle; the engine does the re
 
 import asyncio
 import gc
+import logging
+import math
+import os
 import threading
+import time
 import uuid
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -88,6 +92,8 @@ class EngineApp(faust.App):
     writer: TransactionWriter
     offsets: OffsetReader
     ticker: Ticker
+    _stop_by: float = math.inf
+    _stop_timer: threading.Timer | None = None
 
     def prepare(self) -> None:
         """Before the group is joined: topics are right, earlier incarnations fenced. Blocks.
@@ -109,18 +115,29 @@ class EngineApp(faust.App):
 
         Past it the process ends at once, which loses nothing.
         """
-        timer = threading.Timer(
+        self._stop_by = time.monotonic() + STOP_SECONDS_MAX
+        self._stop_timer = threading.Timer(
             STOP_SECONDS_MAX, fail_stop, args=("the graceful stop took too long",)
         )
-        timer.daemon = True
-        timer.start()
+        self._stop_timer.daemon = True
+        self._stop_timer.start()
         await super().on_stop()
 
     def release(self) -> None:
-        """After everything has stopped: databases flushed and closed. Blocks."""
+        """After everything has stopped: databases flushed and closed, while there is time. Blocks.
+
+        The partitions have been handed over by now. What is not flushed is left as a kill would
+        leave it, and caught up from the changelog by the next start.
+        """
         self.flow.close()
-        self.ownership.close()
         self.offsets.close()
+        if self._stop_timer is not None:
+            self._stop_timer.cancel()
+        left = self.ownership.close(self._stop_by)
+        if left:
+            log.warning("no time to flush: the next start catches up more", databases=left)
+            logging.shutdown()
+            os._exit(0)  # Closing a database flushes it.
 
 
 def create_app(settings: EngineSettings, domain: Domain, kafka: Kafka) -> EngineApp:

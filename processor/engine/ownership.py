@@ -171,12 +171,15 @@ class Ownership:
         """This worker's place in the group's current generation."""
         return Membership(self._group_id, thread.member_id, generation, self._instance_id)
 
-    def close(self) -> None:
-        """Flush and close every database."""
-        for store in self._stores.values():
-            store.close()
-        self._stores.clear()
+    def close(self, stop_by: float) -> int:
+        """Flush and close the databases until `stop_by` (time.monotonic); returns how many not.
+
+        Looked at between two: a flush cannot be interrupted.
+        """
         self._executor.shutdown(wait=False, cancel_futures=True)
+        while self._stores and time.monotonic() < stop_by:
+            self._stores.popitem()[1].close()
+        return len(self._stores)
 
 
 class EngineTableManager(TableManager):
