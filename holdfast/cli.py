@@ -8,10 +8,12 @@ from holdfast.commands import (
     config,
     demo,
     faults,
+    gateway,
     offsets,
     people,
     run,
     stack,
+    token,
     topics,
     worker,
 )
@@ -19,6 +21,8 @@ from holdfast.commands import (
 app = typer.Typer(no_args_is_help=True, help="Soft inventory reservation, decided exactly once.")
 run.register(app)
 worker.register(app)
+gateway.register(app)
+token.register(app)
 app.add_typer(stack.app, name="stack")
 app.add_typer(topics.app, name="topics")
 app.add_typer(topics.schemas_app, name="schemas")

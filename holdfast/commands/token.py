@@ -1,0 +1,72 @@
+"""`holdfast token`: an access token of the local stack's development identity provider."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from compose.settings import Settings as StackSettings
+
+LIFETIME_MAX_S = 30 * 24 * 3_600
+
+_EXAMPLES = """
+Examples:
+
+  holdfast token                                   a token that may do everything
+
+  holdfast token --scope reserve --scope read      one that may do less
+
+  holdfast token --client                          id and secret for the two-step exchange
+"""
+
+
+def register(app: typer.Typer) -> None:
+    """Mount the command."""
+    app.command("token", epilog=_EXAMPLES)(token)
+
+
+def token(
+    scope: Annotated[
+        list[str] | None,
+        typer.Option(help="reserve, onhand.write, read, admin. Repeatable; default: all."),
+    ] = None,
+    environment: Annotated[
+        list[str] | None, typer.Option(help="Environment id. Repeatable; default: `default`.")
+    ] = None,
+    client_id: Annotated[str, typer.Option("--as", help="Client that it names.")] = "development",
+    lifetime_s: Annotated[
+        int, typer.Option("--lifetime", min=1, max=LIFETIME_MAX_S, help="Seconds.")
+    ] = 3_600,
+    client: Annotated[
+        bool, typer.Option("--client", help="Print id and secret of the development client.")
+    ] = False,
+    keys: Annotated[
+        Path | None, typer.Option(help="Folder of the identity provider. Default: the stack's.")
+    ] = None,
+) -> None:
+    """Print a bearer token that the local gateway accepts. For development only."""
+    from holdfast.gateway_wiring import local_keys_of  # noqa: PLC0415 - keeps --help fast
+    from producers.gateway.settings import ENVIRONMENT_DEFAULT, GatewaySettings  # noqa: PLC0415
+    from producers.security.caller import SCOPES  # noqa: PLC0415
+    from producers.security.issuer import LocalIssuer  # noqa: PLC0415
+
+    scopes = scope or list(SCOPES)
+    unknown = [name for name in scopes if name not in SCOPES]
+    if unknown:
+        typer.secho(f"no scope {unknown[0]}: there are {', '.join(SCOPES)}", fg="red", err=True)
+        raise typer.Exit(2)
+    folder = keys or local_keys_of(StackSettings.from_environment().home)
+    audience = GatewaySettings.from_environment({"local_keys": folder}).token_audience
+    issuer = LocalIssuer(folder, audience=audience)
+    if client:
+        known, secret = issuer.development_client()
+        print(f"client_id={known}\nclient_secret={secret}")
+        return
+    print(
+        issuer.issue(
+            client_id,
+            scopes=scopes,
+            environments=environment or [ENVIRONMENT_DEFAULT],
+            lifetime_s=lifetime_s,
+        )
+    )

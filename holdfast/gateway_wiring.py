@@ -1,0 +1,135 @@
+"""Puts a gateway together: where its rooms meet the processor's documents and view."""
+
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from holdfast import configuration_topic as topic
+from holdfast.connection import Stop
+from processor.inventory.configuration import (
+    Configuration,
+    default,
+    diff,
+    errors,
+    from_json,
+    to_json,
+    validate,
+)
+from processor.inventory.configuration.compare import refused
+from producers.channel.client import connect_codec
+from producers.gateway.ports import Applied, Refusal, Unavailable
+from producers.gateway.settings import GatewaySettings
+from producers.gateway.state import Gateway
+from producers.gateway.writer import Writer
+from producers.security.issuer import ISSUER, LocalIssuer
+from producers.security.keys import remote_keys
+from producers.security.verify import Verifier
+from producers.settings import Settings
+from schemas.codec import Codec
+from schemas.codes import GRANTED
+
+APPLY_WITHIN_S: Final = 15.0
+
+
+class TopicConfigurations:
+    """Configurations of the `configuration` topic, as `holdfast config` reads and applies them."""
+
+    def __init__(self, settings: Settings, codec: Codec) -> None:
+        self._settings = settings
+        self._codec = codec
+
+    def current(self) -> dict[str, Any]:
+        """See `Configurations.current`."""
+        members: dict[str, Any] = msgspec.json.decode(to_json(self._newest()))
+        return members
+
+    def apply(self, document: dict[str, Any], actor: str) -> Applied:
+        """See `Configurations.apply`."""
+        before = self._newest()
+        try:
+            wanted = from_json(
+                msgspec.json.encode({**document, "version": self._next_version(before)})
+            )
+        except msgspec.DecodeError as error:
+            raise Refusal(str(error)) from error
+        for problem in errors(validate(wanted)):
+            raise Refusal(f"{problem.path}: {problem.rule}. {problem.remedy}")
+        for change in refused(diff(before, wanted)):
+            raise Refusal(f"{change.path}: {change.verdict}: {change.reason}")
+        try:
+            applying = topic.Applying(self._settings, self._codec)
+            answers = applying.write(wanted, actor)
+        except Stop as error:
+            raise Unavailable(str(error)) from error
+        try:
+            found = answers.wait(APPLY_WITHIN_S)
+        finally:
+            answers.close()
+        for partition, (code, words) in found.items():
+            if code not in GRANTED:
+                raise Refusal(f"partition {partition} keeps the old one: {words}")
+        return Applied(version=wanted.version, partitions=applying.partitions, in_force=len(found))
+
+    def _next_version(self, before: Configuration) -> int:
+        return before.version + 1 if topic.history(self._settings) else 1
+
+    def _newest(self) -> Configuration:
+        try:
+            versions = topic.history(self._settings)
+        except Stop as error:
+            raise Unavailable(str(error)) from error
+        if not versions:
+            return default()
+        newest = versions[-1].configuration
+        if newest is None:
+            raise Unavailable(f"version {versions[-1].version} was written by another release")
+        return newest
+
+
+def build(settings: Settings, gateway: GatewaySettings) -> Gateway:
+    """Gateway of these settings; nothing is connected yet but what its ids and names need.
+
+    Raises:
+        RegistryError: the registry does not answer and no ids are remembered.
+        ValueError: the address of the keys is not safe.
+
+    """
+    codec = connect_codec(settings)
+    configurations = TopicConfigurations(settings, codec)
+    issuer, verifier = _identity(gateway)
+    channel = msgspec.structs.replace(
+        settings, timeout_ms=gateway.answer_ms, in_flight_max=gateway.in_flight_max
+    )
+    try:
+        document = configurations.current()
+    except Unavailable as error:
+        raise Stop(str(error)) from error
+    return Gateway(
+        gateway,
+        writer=Writer(channel, codec, in_flight_max=gateway.in_flight_max),
+        configurations=configurations,
+        document=document,
+        verifier=verifier,
+        issuer=issuer,
+    )
+
+
+def _identity(gateway: GatewaySettings) -> tuple[LocalIssuer | None, Verifier]:
+    if gateway.local_keys is not None:
+        issuer = LocalIssuer(gateway.local_keys, audience=gateway.token_audience)
+        keys, name = issuer.keys, ISSUER
+    else:
+        issuer, keys, name = None, remote_keys(gateway.jwks_url), gateway.token_issuer
+    verifier = Verifier(
+        keys,
+        issuer=name,
+        audience=gateway.token_audience,
+        environment_claim=gateway.environment_claim,
+    )
+    return issuer, verifier
+
+
+def local_keys_of(home: Path) -> Path:
+    """Folder of the development identity provider in a stack's home."""
+    return home / "identity"

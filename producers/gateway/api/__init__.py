@@ -1,0 +1,1 @@
+"""The original's interface: its paths, bodies and names, so that its clients work unchanged."""

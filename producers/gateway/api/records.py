@@ -1,0 +1,231 @@
+"""From the original's bodies to the records of the topics; pure but for the names in force."""
+
+from collections.abc import Mapping
+from typing import Any, Final, NamedTuple
+
+from producers.gateway import fields
+from producers.gateway.api.answers import RESERVE_PREFIX, UNRESERVE_PREFIX
+from producers.gateway.places import API_SENDER, Places
+from producers.gateway.problems import bad
+from producers.gateway.writer import Sending
+from schemas import limits
+from schemas.codes import Code
+from schemas.messages import (
+    InventoryTransaction,
+    LineDetail,
+    MeasureChange,
+    RequestLine,
+    ReservationRequest,
+)
+
+# The prefix is part of the id on the topic, so that a reservation and its reversal may share one.
+EVENT_ID_LENGTH_MAX: Final = limits.REQUEST_ID_LENGTH_MAX - len(RESERVE_PREFIX)
+NAME_LENGTH_MAX: Final = 65
+
+
+class Wrong(NamedTuple):
+    """A record that must not be sent: refused for a reason that the configuration gives."""
+
+    event_id: str
+    status: int
+    code: Code
+    message: str
+
+
+class Reserving(NamedTuple):
+    """A reservation ready to send."""
+
+    event_id: str
+    sending: Sending
+    negative: bool
+
+
+class Unreserving(NamedTuple):
+    """An unreserve ready to send."""
+
+    event_id: str
+    sending: Sending
+    reservation_id: str
+    asked: int
+
+
+class Changing(NamedTuple):
+    """An on-hand change ready to send."""
+
+    event_id: str
+    sending: Sending
+
+
+class _Subject(NamedTuple):
+    """What every record names."""
+
+    event_id: str
+    organization_id: str
+    product_id: str
+    data_source: str
+    dimensions: dict[str, str]
+
+
+def _subject(value: Any) -> tuple[dict[str, Any], _Subject]:
+    if not isinstance(value, dict):
+        raise bad("a record: an object is expected")
+    dimensions = fields.dimensions(value)
+    return value, _Subject(
+        fields.text(value, "id", EVENT_ID_LENGTH_MAX),
+        fields.text(value, "organizationId", limits.ORGANIZATION_LENGTH_MAX),
+        fields.text(value, "productId", limits.PRODUCT_LENGTH_MAX),
+        fields.text(value, "dimensionDataSource", NAME_LENGTH_MAX, "").lower(),
+        # In order of name: the same record again is the same bytes, however it was written down.
+        dict(sorted(dimensions.items())),
+    )
+
+
+def reserving(value: Any, places: Places, channel: str) -> Reserving | Wrong:
+    """Read one reservation.
+
+    Raises:
+        Problem: 400, it is not one.
+
+    """
+    members, subject = _subject(value)
+    measure, quantity = _measure_and_quantity(members)
+    check = fields.flag(members, "ifCheckAvailForReserv", default=True)
+    if measure.partition(".")[0] in places.protected:
+        words = f"{measure.partition('.')[0]} belongs to the ERP"
+        return Wrong(subject.event_id, 400, Code.DATA_SOURCE_PROTECTED, words)
+    extra = places.unconfigured(subject.dimensions, subject.data_source)
+    if extra:
+        words = f"{extra} is not a reservation dimension"
+        return Wrong(subject.event_id, 400, Code.LEVEL_NOT_RESERVABLE, words)
+    line = RequestLine(
+        subject.product_id, subject.data_source, subject.dimensions, measure, quantity, check
+    )
+    record = _request("RESERVE", RESERVE_PREFIX + subject.event_id, channel, subject, line)
+    return Reserving(subject.event_id, Sending(record, _key(subject, places)), quantity < 0)
+
+
+def _measure_and_quantity(members: Mapping[str, Any]) -> tuple[str, int]:
+    """`quantityDataSource`, `modifier` and `quantity`, or the nested form `quantities`."""
+    nested = members.get("quantities")
+    if nested is not None and "quantity" not in members:
+        changes = _measures(nested)
+        if len(changes) != 1:
+            raise bad("quantities: a reservation names one measure")
+        return changes[0].measure, changes[0].quantity
+    source = fields.text(members, "quantityDataSource", NAME_LENGTH_MAX)
+    modifier = fields.text(members, "modifier", NAME_LENGTH_MAX)
+    return f"{source}.{modifier}".lower(), fields.unscaled(members.get("quantity"), "quantity")
+
+
+def unreserving(value: Any, places: Places, channel: str) -> Unreserving:
+    """Read one unreserve.
+
+    Raises:
+        Problem: 400, it is not one.
+
+    """
+    members, subject = _subject(value)
+    reservation_id = fields.text(members, "reservationId", limits.TEXT_LENGTH_MAX)
+    asked = fields.unscaled(members.get("offsetqty"), "OffsetQty")
+    if asked <= 0:
+        raise bad("OffsetQty: a positive number is expected")
+    line = RequestLine(
+        subject.product_id,
+        subject.data_source,
+        subject.dimensions,
+        "",
+        asked,
+        True,
+        LineDetail(reservation_id=reservation_id),
+    )
+    record = _request("UNRESERVE", UNRESERVE_PREFIX + subject.event_id, channel, subject, line)
+    sending = Sending(record, _key(subject, places))
+    return Unreserving(subject.event_id, sending, reservation_id, asked)
+
+
+def _request(
+    action: str, request_id: str, channel: str, subject: _Subject, line: RequestLine
+) -> ReservationRequest:
+    return ReservationRequest(request_id, action, subject.organization_id, channel, [line])
+
+
+def _key(subject: _Subject, places: Places) -> bytes:
+    return places.key(
+        subject.organization_id, subject.product_id, subject.dimensions, subject.data_source
+    )
+
+
+def changing(value: Any, places: Places) -> Changing | Wrong:
+    """Read one on-hand change.
+
+    Raises:
+        Problem: 400, it is not one.
+
+    """
+    members, subject = _subject(value)
+    changes = _measures(members.get("quantities"))
+    return _change(subject, changes, places, mode="ADD", modified_at_ms=None)
+
+
+def counting(value: Any, places: Places, source: str) -> Changing | Wrong:
+    """Read one count of a data source: it replaces the measures that it names.
+
+    Without `modifiedDateTimeUTC` the count is of the moment at which the broker gets it.
+
+    Raises:
+        Problem: 400, it is not one.
+
+    """
+    members, subject = _subject(value)
+    quantities = members.get("quantities")
+    nested = isinstance(quantities, dict) and any(isinstance(v, dict) for v in quantities.values())
+    changes = _measures(quantities if nested else {source: quantities})
+    other = next((c.measure for c in changes if c.measure.partition(".")[0] != source), None)
+    if other is not None:
+        raise bad(f"quantities: {other} is not of the data source {source}")
+    modified_at_ms = fields.time_ms(members, "modifiedDateTimeUTC")
+    return _change(subject, changes, places, mode="SET", modified_at_ms=modified_at_ms)
+
+
+def _change(
+    subject: _Subject,
+    changes: list[MeasureChange],
+    places: Places,
+    *,
+    mode: str,
+    modified_at_ms: int | None,
+) -> Changing | Wrong:
+    protected = next((c for c in changes if c.measure.partition(".")[0] in places.protected), None)
+    if protected is not None:
+        words = f"{protected.measure} belongs to the ERP"
+        return Wrong(subject.event_id, 400, Code.DATA_SOURCE_PROTECTED, words)
+    record = InventoryTransaction(
+        event_id=subject.event_id,
+        organization_id=subject.organization_id,
+        product_id=subject.product_id,
+        dimension_data_source=subject.data_source,
+        dimensions=subject.dimensions,
+        source=API_SENDER,
+        mode=mode,
+        modified_at_ms=modified_at_ms,
+        changes=changes,
+    )
+    return Changing(subject.event_id, Sending(record, _key(subject, places)))
+
+
+def _measures(value: Any) -> list[MeasureChange]:
+    """`{source: {measure: quantity}}`."""
+    if not isinstance(value, dict) or not value:
+        raise bad("quantities: data sources with measures and numbers are expected")
+    found: list[MeasureChange] = []
+    for source, measures in value.items():
+        fields.checked_text(source, "quantities: a data source", NAME_LENGTH_MAX)
+        if not isinstance(measures, dict) or not measures:
+            raise bad(f"quantities.{source}: measures with numbers are expected")
+        for measure, quantity in measures.items():
+            fields.checked_text(measure, f"quantities.{source}: a measure", NAME_LENGTH_MAX)
+            name = f"{source}.{measure}"
+            found.append(MeasureChange(name, fields.unscaled(quantity, f"quantities.{name}")))
+    if len(found) > limits.CHANGES_MAX:
+        raise bad(f"quantities: {len(found)} measures exceed {limits.CHANGES_MAX}")
+    return found

@@ -1,0 +1,93 @@
+"""The original's paths under /api/environment/{environmentId}; names are case-insensitive.
+
+One route takes them all and looks the rest of the path up in lower case, since the original's
+clients write `indexquery` and `indexQuery` alike.
+"""
+
+from collections.abc import Mapping
+from typing import Final, NamedTuple
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Route
+
+from producers.gateway.api import administration, writes
+from producers.gateway.call import Call, Endpoint, Handler, endpoint
+from producers.gateway.problems import Problem
+from producers.gateway.state import Gateway
+from producers.security.caller import Scope
+
+BASE: Final = "/api/environment/{environment_id}/{rest:path}"
+
+
+class Operation(NamedTuple):
+    """One method of one path."""
+
+    scope: Scope
+    handler: Handler
+
+
+OPERATIONS: Final[Mapping[str, Mapping[str, Operation]]] = {
+    "onhand": {
+        "POST": Operation("onhand.write", writes.on_hand),
+    },
+    "onhand/bulk": {"POST": Operation("onhand.write", writes.on_hand_bulk)},
+    "onhand/reserve": {"POST": Operation("reserve", writes.reserve)},
+    "onhand/reserve/bulk": {"POST": Operation("reserve", writes.reserve_bulk)},
+    "onhand/unreserve": {"POST": Operation("reserve", writes.unreserve)},
+    "onhand/unreserve/bulk": {"POST": Operation("reserve", writes.unreserve_bulk)},
+    "configuration": {"GET": Operation("read", administration.configuration)},
+    "configuration/hardupdate": {"POST": Operation("admin", administration.hard_update)},
+}
+SET_ON_HAND: Final = "setonhand/"
+BULK: Final = "/bulk"
+
+
+def routes(gateway: Gateway) -> list[BaseRoute]:
+    """The one route of this interface."""
+    endpoints = {
+        (path, method): endpoint(gateway, operation.handler, scope=operation.scope, area=path)
+        for path, methods in OPERATIONS.items()
+        for method, operation in methods.items()
+    }
+    set_on_hand = endpoint(
+        gateway, _set_on_hand, scope="onhand.write", area="setonhand/{inventorySystem}/bulk"
+    )
+
+    async def dispatch(request: Request) -> Response:
+        path = request.path_params["rest"].lower().strip("/")
+        if _inventory_system(path):
+            found, methods = {"POST": set_on_hand}.get(request.method), {"POST"}
+        else:
+            found, methods = endpoints.get((path, request.method)), set(OPERATIONS.get(path, ()))
+        return await (found or _refusing(gateway, path, methods))(request)
+
+    every = ["GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
+    return [Route(BASE, dispatch, methods=every)]
+
+
+def _inventory_system(path: str) -> str:
+    """The data source in setonhand/{inventorySystem}/bulk, else nothing."""
+    if not (path.startswith(SET_ON_HAND) and path.endswith(BULK)):
+        return ""
+    name = path[len(SET_ON_HAND) : -len(BULK)]
+    return "" if "/" in name else name
+
+
+async def _set_on_hand(call: Call) -> Response:
+    path = call.request.path_params["rest"].lower().strip("/")
+    return await writes.set_on_hand_bulk(call, _inventory_system(path))
+
+
+def _refusing(gateway: Gateway, path: str, methods: set[str]) -> Endpoint:
+    """An endpoint that says what is wrong with the path; to the proven only."""
+
+    async def refuse(_call: Call) -> Response:
+        if methods:
+            allowed = ", ".join(sorted(methods))
+            raise Problem(
+                405, "method-not-allowed", f"{path}: {allowed}", headers={"Allow": allowed}
+            )
+        raise Problem(404, "unknown-path", f"there is no {path[:100]!r} here")
+
+    return endpoint(gateway, refuse, scope="read", area="unknown")

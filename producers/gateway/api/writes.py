@@ -1,0 +1,145 @@
+"""onhand, setonhand, reserve, unreserve, and their bulks: the paths that write.
+
+The rule: a record is read whole before the first one is sent, so that a bulk with a malformed
+record writes nothing. Each record is decided for itself, under its own id: a client may repeat any
+of them, alone or in another bulk, and gets the first answer.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+from starlette.responses import Response
+
+from producers.gateway.api import answers, records
+from producers.gateway.api.answers import Answer
+from producers.gateway.api.records import Changing, Reserving, Unreserving, Wrong
+from producers.gateway.call import Call
+from producers.gateway.fields import checked_text
+from producers.gateway.problems import Problem
+from producers.gateway.strict_json import members_of, records_of
+from producers.gateway.writer import NotSent, Sending, Told, is_known
+from schemas.limits import LINES_MAX
+from schemas.messages import ReservationRequest
+
+BULK_MAX: Final = LINES_MAX
+_NEVER_SENT: Final = Told(NotSent(""), None)
+
+Ready = Reserving | Unreserving | Changing | Wrong
+
+
+async def on_hand(call: Call) -> Response:
+    """POST onhand."""
+    return await _one(call, records.changing(members_of(call.json()), call.gateway.places))
+
+
+async def on_hand_bulk(call: Call) -> Response:
+    """POST onhand/bulk."""
+    return await _bulk(call, lambda value: records.changing(value, call.gateway.places))
+
+
+async def set_on_hand_bulk(call: Call, source: str) -> Response:
+    """POST setonhand/{inventorySystem}/bulk."""
+    checked_text(source, "inventorySystem", records.NAME_LENGTH_MAX)
+    places = call.gateway.places
+    if source not in places.sources:
+        raise Problem(400, "unknown-data-source", f"no data source {source!r}")
+    return await _bulk(call, lambda value: records.counting(value, places, source))
+
+
+async def reserve(call: Call) -> Response:
+    """POST onhand/reserve."""
+    value = members_of(call.json())
+    return await _one(call, records.reserving(value, call.gateway.places, call.channel))
+
+
+async def reserve_bulk(call: Call) -> Response:
+    """POST onhand/reserve/bulk."""
+    places, channel = call.gateway.places, call.channel
+    return await _bulk(call, lambda value: records.reserving(value, places, channel))
+
+
+async def unreserve(call: Call) -> Response:
+    """POST onhand/unreserve."""
+    value = members_of(call.json())
+    return await _one(call, records.unreserving(value, call.gateway.places, call.channel))
+
+
+async def unreserve_bulk(call: Call) -> Response:
+    """POST onhand/unreserve/bulk."""
+    places, channel = call.gateway.places, call.channel
+    return await _bulk(call, lambda value: records.unreserving(value, places, channel))
+
+
+async def _one(call: Call, ready: Ready) -> Response:
+    if isinstance(ready, Wrong):
+        answer = answers.refusal_answer(
+            _prefix(call), ready.event_id, ready.status, ready.code, ready.message
+        )
+        return answers.single(answer, _NEVER_SENT, "", call.style)
+    (told,) = await send(call, [ready.sending])
+    return answers.single(_answer(ready, told), told, record_id(ready.sending), call.style)
+
+
+async def _bulk(call: Call, read: Callable[[Any], Ready]) -> Response:
+    values = records_of(call.json(), BULK_MAX)
+    readies: list[Ready] = []
+    for index, value in enumerate(values):
+        try:
+            readies.append(read(value))
+        except Problem as problem:
+            problem.detail = f"record {index}: {problem.detail}"
+            raise
+    sent = [ready for ready in readies if not isinstance(ready, Wrong)]
+    tolds = await send(call, [ready.sending for ready in sent]) if sent else []
+    coming = iter(tolds)
+    listed: list[Answer] = []
+    for ready in readies:
+        if isinstance(ready, Wrong):
+            listed.append(
+                answers.refusal_answer(
+                    _prefix(call), ready.event_id, ready.status, ready.code, ready.message
+                )
+            )
+        else:
+            listed.append(_answer(ready, next(coming)))
+    pending = [
+        record_id(ready.sending)
+        for ready, told in zip(sent, tolds, strict=True)
+        if not is_known(told.outcome)
+    ]
+    return answers.many(listed, tolds, pending)
+
+
+async def send(call: Call, sendings: Sequence[Sending]) -> list[Told]:
+    """Send records for the caller, and remember where its writes lie."""
+    gateway = call.gateway
+    tolds = await gateway.writer.send(sendings, timeout_ms=gateway.settings.answer_ms)
+    positions = [told.position for told in tolds if told.position is not None]
+    if positions:
+        gateway.positions.wrote(call.caller.client_id, positions)
+    unknown = sum(1 for told in tolds if not is_known(told.outcome))
+    gateway.metrics.records.labels("known").inc(len(tolds) - unknown)
+    if unknown:
+        gateway.metrics.records.labels("unknown").inc(unknown)
+    return tolds
+
+
+def record_id(sending: Sending) -> str:
+    """Id of the record on its topic."""
+    record = sending.record
+    return record.request_id if isinstance(record, ReservationRequest) else record.event_id
+
+
+def _answer(ready: Reserving | Unreserving | Changing, told: Told) -> Answer:
+    if isinstance(ready, Reserving):
+        return answers.reserve_answer(ready.event_id, told, negative=ready.negative)
+    if isinstance(ready, Unreserving):
+        return answers.unreserve_answer(ready.event_id, told, ready.reservation_id, ready.asked)
+    return answers.change_answer(ready.event_id, told)
+
+
+def _prefix(call: Call) -> str:
+    path = call.request.url.path.lower()
+    if "/unreserve" in path:
+        return answers.UNRESERVE_PREFIX
+    return answers.RESERVE_PREFIX if "/reserve" in path else ""

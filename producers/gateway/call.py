@@ -1,0 +1,207 @@
+"""One request on its way in: proven, within its limits, its body read; then an endpoint's turn.
+
+The rule: nothing of a request is looked at before its token is proven, and no body is read beyond
+its bound. Every endpoint is wrapped by `endpoint`, so that none can forget.
+"""
+
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Final
+
+import structlog
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+
+from producers.channel.outcomes import ChannelError
+from producers.gateway import strict_json
+from producers.gateway.problems import Problem, unauthenticated, unavailable
+from producers.gateway.state import Gateway
+from producers.security.caller import Caller, Refused, Scope
+
+log = structlog.get_logger()
+
+BEARER: Final = "bearer "
+RETRY_HEADER: Final = "Retry-After"
+NO_BODY: Final = frozenset({"GET", "HEAD"})
+
+
+class Call:
+    """A request that was let in.
+
+    Attributes:
+        body: its raw bytes; empty for GET.
+        environment: id in the path, empty outside /api.
+        style: how a refusal by the stock is answered.
+        started_s: when its head arrived, `time.monotonic`.
+
+    """
+
+    __slots__ = ("body", "caller", "environment", "gateway", "request", "started_s", "style")
+
+    def __init__(self, gateway: Gateway, request: Request, caller: Caller) -> None:
+        self.gateway = gateway
+        self.request = request
+        self.caller = caller
+        self.environment = ""
+        self.style: str = "honest"
+        self.body = b""
+        self.started_s = time.monotonic()
+
+    def json(self, *, lower: bool = True) -> Any:
+        """The body's value; raises Problem 400."""
+        return strict_json.parse(self.body, lower=lower)
+
+    @property
+    def channel(self) -> str:
+        """Channel under which this caller's requests are decided."""
+        return self.caller.client_id[:64]
+
+    @property
+    def api_version(self) -> str:
+        """`Api-Version`: 1.0 unless it says 2.0.
+
+        Raises:
+            Problem: 400, another one.
+
+        """
+        version = self.request.headers.get("api-version", "1.0")
+        if version not in {"1.0", "2.0"}:
+            raise Problem(400, "unknown-version", f"Api-Version {version[:16]!r}: 1.0 or 2.0")
+        return version
+
+
+Handler = Callable[[Call], Awaitable[Response]]
+Endpoint = Callable[[Request], Awaitable[Response]]
+
+
+def endpoint(gateway: Gateway, handler: Handler, *, scope: Scope, area: str) -> Endpoint:
+    """Wrap a handler: prove, limit, read, answer, count. `area` labels the figures."""
+
+    async def serve(request: Request) -> Response:
+        started_s = time.monotonic()
+        try:
+            call = await admit(gateway, request, scope)
+            response = await handler(call)
+        except Problem as problem:
+            response = problem.response()
+        except Exception as error:  # noqa: BLE001 - every request is answered
+            response = _trouble(error, area)
+        gateway.metrics.requests.labels(area, str(response.status_code)).inc()
+        gateway.metrics.seconds.labels(area).observe(time.monotonic() - started_s)
+        return response
+
+    return serve
+
+
+def _trouble(error: Exception, area: str) -> Response:
+    if isinstance(error, ChannelError):
+        return unavailable(f"not sent: {error}").response()
+    if isinstance(error, ClientDisconnect):
+        return Problem(400, "gone", "the caller went away").response()
+    log.error("an endpoint failed", area=area, exc_info=error)
+    return Problem(500, "internal-error", "the gateway failed; its log says why").response()
+
+
+async def admit(gateway: Gateway, request: Request, scope: Scope) -> Call:
+    """Let a request in.
+
+    Raises:
+        Problem: 401, 403, 404, 413 or 429.
+
+    """
+    caller = await prove(gateway, request)
+    wait_s = gateway.limit.wait_s(caller.client_id)
+    if wait_s:
+        gateway.metrics.refused.labels("rate").inc()
+        raise _too_many(wait_s)
+    if not caller.may(scope):
+        gateway.metrics.refused.labels("scope").inc()
+        raise Problem(403, "missing-scope", f"the token lacks the scope {scope}")
+    call = Call(gateway, request, caller)
+    environments = gateway.settings.environments
+    name = request.path_params.get("environment_id")
+    if name is None:
+        if caller.environments.isdisjoint(environments):
+            raise Problem(403, "wrong-environment", "the token is for another environment")
+    else:
+        # Asked in this order, so that a token learns nothing of environments it has no part in.
+        if name not in caller.environments:
+            raise Problem(403, "wrong-environment", "the token is for another environment")
+        if name not in environments:
+            raise Problem(404, "unknown-environment", f"no environment {name[:64]!r} here")
+        call.environment, call.style = name, environments[name]
+    if request.method not in NO_BODY:
+        call.body = await read_body(request, gateway.settings.body_bytes_max)
+    return call
+
+
+async def prove(gateway: Gateway, request: Request) -> Caller:
+    """Caller of the request's bearer token.
+
+    Raises:
+        Problem: 401, 429 for an address that keeps failing, 503 when keys cannot be had.
+
+    """
+    words = request.headers.getlist("authorization")
+    if len(words) != 1 or not words[0].lower().startswith(BEARER):
+        gateway.metrics.refused.labels("unauthenticated").inc()
+        raise unauthenticated("a bearer token is needed: Authorization: Bearer …")
+    token = words[0][len(BEARER) :].strip()
+    known = gateway.verifier.remembered(token)
+    if known is not None:
+        return known
+    address = request.client.host if request.client else ""
+    try:
+        return await gateway.verifier.prove(token)
+    except Refused as refused:
+        gateway.metrics.refused.labels("unauthenticated").inc()
+        if refused.unavailable:
+            raise unavailable(str(refused)) from refused
+        wait_s = gateway.failures.wait_s(address)
+        raise (_too_many(wait_s) if wait_s else unauthenticated(str(refused))) from refused
+
+
+def _too_many(wait_s: float) -> Problem:
+    seconds = max(1, int(wait_s + 0.999))
+    return Problem(
+        429,
+        "too-many-requests",
+        f"too many requests: ask again in {seconds} s",
+        headers={RETRY_HEADER: str(seconds)},
+    )
+
+
+async def read_body(request: Request, most: int) -> bytes:
+    """Read the whole body.
+
+    Raises:
+        Problem: 413, it is longer than `most`; what follows is not read.
+
+    """
+    declared = request.headers.get("content-length", "")
+    if declared.isdigit() and int(declared) > most:
+        raise _too_large(most)
+    parts: list[bytes] = []
+    size = 0
+    async for part in request.stream():
+        size += len(part)
+        if size > most:
+            raise _too_large(most)
+        parts.append(part)
+    return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+def _too_large(most: int) -> Problem:
+    return Problem(
+        413,
+        "body-too-large",
+        f"the body is longer than {most} bytes: split it",
+        headers={"Connection": "close"},
+    )
+
+
+def with_headers(response: Response, headers: Mapping[str, str]) -> Response:
+    """Add headers to an answer."""
+    for name, value in headers.items():
+        response.headers[name] = value
+    return response

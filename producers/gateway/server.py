@@ -1,0 +1,70 @@
+"""Runs a gateway: one process, uvicorn on uvloop and httptools, TLS where it is configured."""
+
+import socket
+import sys
+from typing import Final
+
+import structlog
+import uvicorn
+from prometheus_client import start_http_server
+
+from producers.gateway.app import create_app
+from producers.gateway.state import Gateway
+
+LOOPBACK: Final = "127.0.0.1"
+BACKLOG: Final = 1_024
+KEEP_ALIVE_S: Final = 30
+STOP_WITHIN_S: Final = 10
+HEADER_BYTES_MAX: Final = 65_536
+# The link's thread and the event loop share the interpreter: at the default of 5 ms one of them
+# would wait that long for the other whenever both are busy.
+SWITCH_INTERVAL_S: Final = 0.0005
+log = structlog.get_logger()
+
+
+def serve(gateway: Gateway) -> None:
+    """Serve until SIGTERM or Ctrl-C; requests under way are answered first.
+
+    Raises:
+        SystemExit: the address is taken, or the broker did not answer at start.
+
+    """
+    settings = gateway.settings
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
+    config = uvicorn.Config(
+        create_app(gateway),
+        host=settings.host,
+        port=settings.port,
+        loop="uvloop",
+        http="httptools",
+        ws="none",
+        lifespan="on",
+        backlog=BACKLOG,
+        access_log=False,
+        log_config=None,
+        server_header=False,
+        date_header=True,
+        proxy_headers=False,  # Nobody in front is trusted to say who calls.
+        timeout_keep_alive=KEEP_ALIVE_S,
+        timeout_graceful_shutdown=STOP_WITHIN_S,
+        h11_max_incomplete_event_size=HEADER_BYTES_MAX,
+        ssl_certfile=settings.tls_certificate or None,
+        ssl_keyfile=settings.tls_key or None,
+    )
+    if settings.metrics_port:
+        start_http_server(settings.metrics_port, LOOPBACK, gateway.metrics.registry)
+    server = _Server(config)
+    server.run()
+    if not server.started:
+        raise SystemExit(3)
+
+
+class _Server(uvicorn.Server):
+    """Says where it is, once it is there."""
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start, and say where."""
+        await super().startup(sockets)
+        if self.started:
+            settings = self.config
+            log.info("gateway ready", host=settings.host, port=settings.port, tls=settings.is_ssl)

@@ -1,0 +1,97 @@
+"""One gateway: what its endpoints share, put together once at start."""
+
+import asyncio
+import contextlib
+from collections.abc import Mapping
+from typing import Any, Final
+
+import structlog
+
+from producers.gateway.metrics import Metrics
+from producers.gateway.places import Places
+from producers.gateway.ports import Configurations, Unavailable
+from producers.gateway.positions import Positions
+from producers.gateway.settings import GatewaySettings
+from producers.gateway.writer import Writer
+from producers.security.issuer import LocalIssuer
+from producers.security.ratelimit import RateLimit
+from producers.security.verify import Verifier
+
+CONFIGURATION_EVERY_S: Final = 5.0
+log = structlog.get_logger()
+
+
+class Gateway:
+    """What endpoints share.
+
+    Attributes:
+        writer: the way into the topics.
+        places: names and keys of the configuration in force; renewed while running.
+        issuer: development identity provider, None in production.
+
+    """
+
+    def __init__(
+        self,
+        settings: GatewaySettings,
+        *,
+        writer: Writer,
+        configurations: Configurations,
+        document: Mapping[str, Any],
+        verifier: Verifier,
+        issuer: LocalIssuer | None = None,
+    ) -> None:
+        self.settings = settings
+        self.writer = writer
+        self.configurations = configurations
+        self.places = Places(document)
+        self.verifier = verifier
+        self.issuer = issuer
+        self.positions = Positions()
+        self.metrics = Metrics(writer)
+        self.limit = RateLimit(settings.rate_per_s, settings.burst)
+        # Tokens that are not accepted count by address, whatever the limit of clients is.
+        self.failures = RateLimit(20.0, 100)
+        self.tasks: set[asyncio.Task[Any]] = set()
+
+    async def open(self) -> None:
+        """Connect, and follow the configuration.
+
+        Raises:
+            ChannelError: no broker answers, or the topics are not there.
+
+        """
+        await self.writer.open()
+        self.start(self._follow_configuration())
+
+    def start(self, work: Any) -> None:
+        """Run work beside the requests; it ends with the gateway at the latest."""
+        task = asyncio.create_task(work)
+        self.tasks.add(task)
+        task.add_done_callback(self.tasks.discard)
+
+    async def renew_configuration(self) -> None:
+        """Take over the configuration in force."""
+        try:
+            document = await asyncio.to_thread(self.configurations.current)
+            if document["version"] != self.places.version:
+                self.places = Places(document)
+                log.info("configuration taken over", version=self.places.version)
+        except Unavailable as error:
+            log.warning("the configuration could not be read", reason=str(error))
+        except (KeyError, TypeError, ValueError) as error:
+            log.exception("the configuration is not understood; the last one stays", why=str(error))
+
+    async def _follow_configuration(self) -> None:
+        while True:
+            await asyncio.sleep(CONFIGURATION_EVERY_S)
+            await self.renew_configuration()
+
+    async def close(self) -> None:
+        """End what runs beside, wait for outcomes under way, let go of the broker."""
+        for task in list(self.tasks):
+            task.cancel()
+        for task in list(self.tasks):
+            with contextlib.suppress(asyncio.CancelledError, Exception):
+                await task
+        await self.writer.close()
