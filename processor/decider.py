@@ -11,8 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 from processor.engine.ports import Message, Outputs, Record, Rows
-from processor.inventory import expiry
-from processor.inventory import rows as row
+from processor.inventory import expiry, rows as row
 from processor.inventory.configuration import Configuration, default
 from processor.inventory.holds import Outcome
 from processor.inventory.lines import Target, record_key_of

@@ -10,14 +10,11 @@ from typing import Final
 
 import msgspec
 
-from processor.inventory import rows as row
-from processor.inventory import splits
-from processor.inventory.identity import hold_text
+from processor.inventory import rows as row, splits
+from processor.inventory.events import hold_event
 from processor.inventory.state import PartitionState
-from processor.inventory.stock import Level, clamp
 from schemas import limits
 from schemas.codes import Code
-from schemas.messages import InventoryEvent
 
 RECORD_EFFORT: Final = 40  # Efforts of one slice behind an ordinary record: about 0.5 ms.
 TICK_EFFORT: Final = 4_000  # Behind a tick: 50 ms on a quiet machine, 100 on a busy one.
@@ -68,28 +65,17 @@ def _end(state: PartitionState, key: bytes, value: bytes) -> None:
         state.put_hold(level, key, row.with_changes(hold, state=row.LAPSED), value)
     else:
         state.delete_hold(key, value)
-    state.events.append(_expired(state, level, int.from_bytes(key[13:], "big"), hold))
-
-
-def _expired(state: PartitionState, level: Level, number: int, hold: row.Hold) -> InventoryEvent:
-    return InventoryEvent(
-        event_type="HOLD_EXPIRED",
-        code=int(Code.EXPIRED),
-        sequence=state.sequence,
-        at_ms=state.clock_ms,
-        source_topic=state.source_topic,
-        source_offset=state.source_offset,
-        source_id=state.source_id,
-        organization_id=level.place.organization_id,
-        product_id=level.place.product_id,
-        dimensions=level.place.dimensions,
-        reservation_id=level.reservation_id,
-        hold_id=hold_text(level.reservation_id, number),
-        order_id=hold.order_id,
-        channel=hold.channel,
-        quantity=hold.quantity,
-        available=clamp(level.available()),
-        message=f"due at {hold.expires_at_ms}",
+    state.events.append(
+        hold_event(
+            state,
+            "HOLD_EXPIRED",
+            Code.EXPIRED,
+            level=level,
+            number=int.from_bytes(key[13:], "big"),
+            hold=hold,
+            quantity=hold.quantity,
+            message=f"due at {hold.expires_at_ms}",
+        )
     )
 
 

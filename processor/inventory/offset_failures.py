@@ -4,11 +4,11 @@ The rule: an entry stays until its transaction is offset, ended or dismissed. On
 transaction; a later status of the same transaction tries again by itself.
 """
 
-from processor.inventory import offsets, splits
-from processor.inventory import rows as row
+from processor.inventory import offsets, rows as row, splits
+from processor.inventory.events import event
 from processor.inventory.state import PartitionState
 from schemas.codes import Code
-from schemas.messages import InventoryEvent, ReservationRequest, TransactionStatus
+from schemas.messages import ReservationRequest, TransactionStatus
 
 
 def retry_offset(state: PartitionState, request: ReservationRequest) -> Code:
@@ -46,14 +46,10 @@ def dismiss_offset(state: PartitionState, request: ReservationRequest) -> Code:
         return Code.FAILURE_UNKNOWN
     state.delete(row.failure_key(failure.failure_id))
     state.events.append(
-        InventoryEvent(
-            event_type="OFFSET_RESOLVED",
-            code=int(Code.ACCEPTED),
-            sequence=state.sequence,
-            at_ms=state.clock_ms,
-            source_topic=state.source_topic,
-            source_offset=state.source_offset,
-            source_id=state.source_id,
+        event(
+            state,
+            "OFFSET_RESOLVED",
+            Code.ACCEPTED,
             organization_id=failure.organization_id,
             product_id=failure.product_id,
             dimensions=failure.dimensions,

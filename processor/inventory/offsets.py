@@ -16,8 +16,8 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from processor.inventory import holds, splits
-from processor.inventory import rows as row
+from processor.inventory import holds, rows as row, splits
+from processor.inventory.events import event
 from processor.inventory.holds import FoundHold, Taken
 from processor.inventory.identity import hold_text, parse_hold, parse_reservation, reservation_text
 from processor.inventory.splits import Told
@@ -499,14 +499,10 @@ def as_event(state: PartitionState, follow_up: FollowUp) -> InventoryEvent:
     """What an offset did, for the event topic."""
     level = follow_up.level
     status = follow_up.told.status
-    return InventoryEvent(
-        event_type=follow_up.event_type,
-        code=int(follow_up.code),
-        sequence=state.sequence,
-        at_ms=state.clock_ms,
-        source_topic=state.source_topic,
-        source_offset=state.source_offset,
-        source_id=state.source_id,
+    return event(
+        state,
+        follow_up.event_type,
+        follow_up.code,
         organization_id=follow_up.told.organization_id,
         product_id=follow_up.told.product_id,
         dimensions=level.place.dimensions if level else {},

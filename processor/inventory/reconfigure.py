@@ -11,10 +11,11 @@ import msgspec
 from processor.inventory import rows as row
 from processor.inventory.configuration import Configuration, diff, errors, from_json, validate
 from processor.inventory.configuration.compare import refused
+from processor.inventory.events import event
 from processor.inventory.rules import Rules
 from processor.inventory.state import PartitionState
 from schemas.codes import Code
-from schemas.messages import InventoryEvent, ReservationRequest
+from schemas.messages import ReservationRequest
 
 
 def rules_of(rows: row.RowAccess, initial: Rules) -> Rules:
@@ -61,15 +62,4 @@ def _read(state: PartitionState, document: bytes | None) -> Configuration | str:
 
 
 def _tell(state: PartitionState, code: Code, message: str) -> None:
-    state.events.append(
-        InventoryEvent(
-            event_type="CONFIGURATION",
-            code=int(code),
-            sequence=state.sequence,
-            at_ms=state.clock_ms,
-            source_topic=state.source_topic,
-            source_offset=state.source_offset,
-            source_id=state.source_id,
-            message=message,
-        )
-    )
+    state.events.append(event(state, "CONFIGURATION", code, message=message))

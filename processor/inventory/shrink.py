@@ -8,10 +8,9 @@ first, or those of the lowest priority and of them the newest, with a HOLD_SHORT
 from collections.abc import Iterable
 from typing import Final, NamedTuple
 
-from processor.inventory import holds
-from processor.inventory import rows as row
+from processor.inventory import holds, rows as row
+from processor.inventory.events import event, hold_event
 from processor.inventory.holds import FoundHold
-from processor.inventory.identity import hold_text
 from processor.inventory.state import PartitionState
 from processor.inventory.stock import Level, Node, ProductLocation, clamp
 from schemas.codes import Code
@@ -50,14 +49,10 @@ def answer(state: PartitionState, lowered: Iterable[Lowered]) -> None:
 def _supply_short(state: PartitionState, entry: Lowered, short: int) -> InventoryEvent:
     location = entry.location
     name = state.rules.availabilities[entry.availability].name
-    return InventoryEvent(
-        event_type="SUPPLY_SHORT",
-        code=int(Code.INSUFFICIENT_STOCK),
-        sequence=state.sequence,
-        at_ms=state.clock_ms,
-        source_topic=state.source_topic,
-        source_offset=state.source_offset,
-        source_id=state.source_id,
+    return event(
+        state,
+        "SUPPLY_SHORT",
+        Code.INSUFFICIENT_STOCK,
         organization_id=location.organization_id,
         product_id=location.product_id,
         dimensions=entry.dimensions,
@@ -87,7 +82,18 @@ def _shorten(state: PartitionState, entry: Lowered, node: Node) -> None:
             return
         quantity = min(found.hold.quantity, -node.free)
         holds.reduce_hold(state, level, found, quantity)
-        state.events.append(_hold_short(state, level, found, quantity))
+        state.events.append(
+            hold_event(
+                state,
+                "HOLD_SHORT",
+                Code.INSUFFICIENT_STOCK,
+                level=level,
+                number=found.number,
+                hold=found.hold,
+                quantity=quantity,
+                message="the supply fell below what was held",
+            )
+        )
 
 
 def _live_holds(state: PartitionState, level: Level) -> Iterable[FoundHold]:
@@ -97,27 +103,3 @@ def _live_holds(state: PartitionState, level: Level) -> Iterable[FoundHold]:
         found = FoundHold(key, int.from_bytes(key[13:], "big"), value, row.decode_hold(value))
         if found.is_live(state.clock_ms):
             yield found
-
-
-def _hold_short(
-    state: PartitionState, level: Level, found: FoundHold, quantity: int
-) -> InventoryEvent:
-    return InventoryEvent(
-        event_type="HOLD_SHORT",
-        code=int(Code.INSUFFICIENT_STOCK),
-        sequence=state.sequence,
-        at_ms=state.clock_ms,
-        source_topic=state.source_topic,
-        source_offset=state.source_offset,
-        source_id=state.source_id,
-        organization_id=level.place.organization_id,
-        product_id=level.place.product_id,
-        dimensions=level.place.dimensions,
-        reservation_id=level.reservation_id,
-        hold_id=hold_text(level.reservation_id, found.number),
-        order_id=found.hold.order_id,
-        channel=found.hold.channel,
-        quantity=quantity,
-        available=clamp(level.available()),
-        message="the supply fell below what was held",
-    )

@@ -12,8 +12,7 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from processor.inventory import offsets, shrink, splits
-from processor.inventory import rows as row
+from processor.inventory import offsets, rows as row, shrink, splits
 from processor.inventory.lines import Refusal, base_dimensions, id_is_valid, text_is_valid
 from processor.inventory.state import PartitionState
 from processor.inventory.stock import ProductLocation, clamp
