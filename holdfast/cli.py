@@ -6,6 +6,7 @@ from holdfast.commands import (
     audit,
     bench,
     config,
+    connector,
     demo,
     faults,
     gateway,
@@ -27,6 +28,7 @@ app.add_typer(stack.app, name="stack")
 app.add_typer(topics.app, name="topics")
 app.add_typer(topics.schemas_app, name="schemas")
 app.add_typer(config.app, name="config")
+app.add_typer(connector.app, name="connector")
 app.add_typer(offsets.app, name="offsets")
 people.register(app)
 audit.register(app)

@@ -1,0 +1,325 @@
+"""The outbox connector: real PostgreSQL, real Kafka, a worker, and a connector that is killed."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import urllib.request
+import uuid
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+import pytest
+from confluent_kafka import Consumer, TopicPartition
+
+from compose.ports import choose_port
+from compose.probes import http_answers
+from producers.channel import ChannelClient, Item
+from producers.channel.client import connect_codec
+from producers.settings import Settings
+from schemas import topics
+from schemas.codes import Code
+from tests.support.eventually import eventually
+
+if TYPE_CHECKING:
+    from schemas.messages import DeadLetter, InventoryTransaction
+
+pytestmark = [pytest.mark.kafka, pytest.mark.timeout(280)]
+
+SCM = Path(__file__).resolve().parents[2] / "producers" / "scm"
+KILLS = 20
+STEPS = ("read", "produced", "flushed", "committed")
+PLACE = {"siteid": "1", "locationid": "11", "colorid": "red", "sizeid": "small"}
+
+
+class Erp:
+    """The sample ERP in a database of its own, and the connector that follows it."""
+
+    def __init__(self, dsn: str, settings: Settings, folder: Path) -> None:
+        self.name = f"erp-{uuid.uuid4().hex[:8]}"
+        with psycopg.connect(dsn, autocommit=True) as connection:
+            connection.execute(f'CREATE DATABASE "{self.name}"')
+        self.dsn = f"{dsn.rsplit('/', 1)[0]}/{self.name}"
+        self.settings = settings
+        self.folder = folder
+        self.runs = 0
+        with self.connect() as connection:
+            for name in ("outbox.sql", "sample_erp.sql"):
+                connection.execute((SCM / name).read_text())
+
+    def connect(self, *, autocommit: bool = True) -> psycopg.Connection[Any]:
+        """A session of the ERP."""
+        return psycopg.connect(self.dsn, autocommit=autocommit)
+
+    def connector(self, *options: str, **environment: str) -> "subprocess.Popen[bytes]":
+        """Start a connector in a session of its own."""
+        self.runs += 1
+        log = (self.folder / f"connector-{self.runs}.log").open("wb")
+        with log:
+            return subprocess.Popen(
+                [sys.executable, "-m", "holdfast", "connector", "run", "--source", self.dsn,
+                 "--name", self.name, *options],
+                env={
+                    **os.environ,
+                    "KAFKA_BOOTSTRAP_SERVERS": self.settings.bootstrap_servers,
+                    "SCHEMA_REGISTRY_URL": self.settings.registry_url,
+                    "HOLDFAST_SCHEMA_CACHE": self.settings.schema_cache,
+                    **environment,
+                },
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )  # fmt: skip
+
+    def log(self) -> str:
+        """What the last connector said."""
+        return (self.folder / f"connector-{self.runs}.log").read_text()
+
+    @contextmanager
+    def followed(self, *options: str, **environment: str) -> Iterator[int]:
+        """A connector that follows the outbox; gives its port, and stops it gracefully."""
+        port = choose_port(None)
+        process = self.connector("--http-port", str(port), *options, **environment)
+        try:
+            eventually(lambda: http_answers(f"http://127.0.0.1:{port}/ready"))
+            yield port
+        finally:
+            process.send_signal(signal.SIGTERM)
+            code = process.wait(30)
+        assert code == 0, self.log()
+
+
+class Reader:
+    """Committed records of the sources that carry an ERP's event ids, and its dead letters."""
+
+    def __init__(self, settings: Settings, name: str) -> None:
+        self._codec = connect_codec(settings)
+        self._name = name
+        self._consumer = Consumer(
+            {
+                "bootstrap.servers": settings.bootstrap_servers,
+                "group.id": name,
+                "isolation.level": "read_committed",
+                "enable.auto.commit": False,
+            }
+        )
+        known = self._consumer.list_topics().topics
+        self._consumer.assign(
+            [
+                TopicPartition(topic, partition, 0)
+                for topic in (topics.TRANSACTIONS, topics.DEAD_LETTERS)
+                for partition in known[topic].partitions
+            ]
+        )
+        self.told: list[InventoryTransaction] = []
+        self.letters: list[DeadLetter] = []
+
+    def read(self) -> None:
+        """Take in what is there now."""
+        for message in self._consumer.consume(2_000, 0.2):
+            assert message.error() is None, message.error()
+            if message.topic() == topics.DEAD_LETTERS:
+                letter = self._codec.decode_dead_letter(message.value())
+                if letter.topic == f"scm:{self._name}":
+                    self.letters.append(letter)
+                continue
+            told = self._codec.decode_transaction(message.value())
+            if told.event_id.startswith(self._name):
+                self.told.append(told)
+
+    def count(self) -> Counter[str]:
+        """How often each event id was committed, by now."""
+        self.read()
+        return Counter(told.event_id for told in self.told)
+
+    def close(self) -> None:
+        """Let go of the broker."""
+        self._consumer.close()
+
+
+@pytest.fixture
+def erp(postgres_dsn: str, running: Settings, tmp_path: Path) -> Erp:
+    """A sample ERP with nothing in it."""
+    return Erp(postgres_dsn, running, tmp_path)
+
+
+@pytest.fixture
+def reader(erp: Erp, running: Settings) -> Iterator[Reader]:
+    """Reads what that ERP's connector committed."""
+    opened = Reader(running, erp.name)
+    yield opened
+    opened.close()
+
+
+def create(connection: psycopg.Connection[Any], order: str, **words: Any) -> None:
+    """An order line of the sample ERP."""
+    line = {"product": "D0002", "quantity": 1, "hold_id": None, **words}
+    connection.execute(
+        "SELECT erp_create(%s, '1', 'usmf', %s, '1', '11', 'red', 'small', %s, %s)",
+        (order, line["product"], line["quantity"], line["hold_id"]),
+    )
+
+
+def step(connection: psycopg.Connection[Any], verb: str, order: str) -> None:
+    """One step of an order line: reserve, pick, pack, invoice, cancel."""
+    connection.execute(f"SELECT erp_{verb}(%s, '1')", (order,))
+
+
+def test_an_order_takes_over_its_hold_and_gives_it_back(
+    erp: Erp, running: Settings, reader: Reader
+) -> None:
+    """From reserved to picked the availability stays as the hold left it; each row is told once."""
+    item = Item("usmf", f"P-{erp.name}", PLACE)
+    with ChannelClient(running) as client, erp.connect() as session, erp.followed():
+        client.on_hand(item, {"fno.physicalinvent": 10}, source="fno")
+        answer = client.reserve(item, 4, order_id=erp.name)
+        hold_id = answer.lines[0].hold_id
+
+        def available() -> int:
+            return client.availability(item).lines[0].available // 1_000_000
+
+        assert available() == 6
+        words = {"product": item.product_id, "quantity": 4, "hold_id": hold_id}
+        create(session, erp.name, **words)
+        for number, verb in enumerate(("reserve", "pick", "pack", "invoice"), start=2):
+            step(session, verb, erp.name)
+            eventually(lambda number=number: len(reader.count()) == number)  # type: ignore[misc]
+            eventually(lambda: available() == 6)
+        gone = client.release(item, hold_id)
+        assert gone.code == Code.HOLD_CLOSED
+    assert set(reader.count().values()) == {1}
+    statuses = [told.transaction.status for told in reader.told if told.transaction]
+    assert statuses == ["ON_ORDER", "RESERVED_PHYSICAL", "PICKED", "DEDUCTED", "SOLD"]
+
+
+def test_a_cancelled_order_frees_its_stock(erp: Erp, running: Settings) -> None:
+    """Cancelled after picking, the pieces come back."""
+    item = Item("usmf", f"P-{erp.name}", PLACE)
+    with ChannelClient(running) as client, erp.connect() as session, erp.followed():
+        client.on_hand(item, {"fno.physicalinvent": 10}, source="fno")
+        create(session, erp.name, product=item.product_id, quantity=4)
+        step(session, "pick", erp.name)
+
+        def available() -> int:
+            return client.availability(item).lines[0].available // 1_000_000
+
+        eventually(lambda: available() == 6)
+        step(session, "cancel", erp.name)
+        eventually(lambda: available() == 10)
+
+
+def test_a_late_commit_under_a_lower_id_is_not_passed_over(erp: Erp, reader: Reader) -> None:
+    """A row is held back while an older transaction is open, and both come in their order."""
+    with erp.followed() as port, erp.connect(autocommit=False) as slow, erp.connect() as quick:
+        create(slow, f"{erp.name}-slow")  # Takes the lower id, and stays open.
+        create(quick, f"{erp.name}-quick")
+        with erp.connect() as third:
+            create(third, f"{erp.name}-third")
+        eventually(lambda: metric(port, "holdfast_connector_held_back") == 1.0)
+        assert not reader.count()
+        slow.commit()
+        eventually(lambda: len(reader.count()) == 3)
+    orders = [told.transaction.order_id for told in reader.told if told.transaction]
+    assert orders == [f"{erp.name}-{which}" for which in ("slow", "quick", "third")]
+
+
+def metric(port: int, name: str) -> float:
+    """A metric of a connector, now."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:
+        lines = answer.read().decode().splitlines()
+    return next(float(line.split()[-1]) for line in lines if line.startswith(f"{name} "))
+
+
+def test_an_unknown_status_goes_to_the_dead_letters_as_it_came(erp: Erp, reader: Reader) -> None:
+    """The row's bytes and the reason are kept; the rows around it are told on."""
+    with erp.connect() as session, erp.followed():
+        create(session, f"{erp.name}-1")
+        session.execute("ALTER TABLE erp_order_line DROP CONSTRAINT erp_order_line_status_check")
+        session.execute("UPDATE erp_order_line SET status = 'levitating'")
+        create(session, f"{erp.name}-2")
+        eventually(lambda: (len(reader.count()), len(reader.letters)) == (2, 1))
+    letter = reader.letters[0]
+    assert letter.code == Code.STATUS_UNMAPPED
+    assert "levitating" in letter.reason
+    assert json.loads(letter.value or b"")["status"] == "levitating"
+
+
+def test_twenty_kills_lose_and_double_no_row(erp: Erp, reader: Reader) -> None:
+    """Killed between read, publish and commit while rows come in, every row is committed once."""
+    written: list[str] = []
+    stop = threading.Event()
+
+    def write() -> None:
+        with erp.connect() as session:
+            while not stop.wait(0.005):
+                order = f"{erp.name}-{len(written)}"
+                create(session, order)
+                step(session, "pick", order)
+                written.append(order)
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    try:
+        for kill in range(KILLS):
+            killed = erp.connector(
+                HOLDFAST_CONNECTOR_CRASH_AT=STEPS[kill % len(STEPS)],
+                HOLDFAST_CONNECTOR_CRASH_AFTER=str(kill % 7),
+            )
+            assert killed.wait(60) == -signal.SIGKILL, erp.log()
+    finally:
+        stop.set()
+        writer.join()
+    expected = {f"{order}/1/{revision}" for order in written for revision in (1, 2)}
+    with erp.followed():
+        eventually(lambda: len(reader.count()) >= len(expected), within_s=60)
+    counts = reader.count()
+    assert set(counts) == expected
+    assert {event: n for event, n in counts.items() if n != 1} == {}
+    assert len(expected) > KILLS
+
+
+def test_a_second_connector_of_the_name_stops_the_first(erp: Erp, reader: Reader) -> None:
+    """The earlier one ends with code 70 at its next row and says why; the later tells it on."""
+    port = choose_port(None)
+    first = erp.connector("--http-port", str(port))
+    eventually(lambda: http_answers(f"http://127.0.0.1:{port}/ready"))
+    first_log = erp.folder / f"connector-{erp.runs}.log"
+    with erp.followed(), erp.connect() as session:
+        create(session, f"{erp.name}-1")
+        assert first.wait(30) == 70
+        assert "another connector of this name" in first_log.read_text()
+        eventually(lambda: sum(reader.count().values()) == 1)
+
+
+def test_a_database_that_went_back_is_refused(erp: Erp, reader: Reader) -> None:
+    """Ids below the position would never be told on: the connector says so and ends."""
+    with erp.connect() as session:
+        with erp.followed():
+            for number in range(3):
+                create(session, f"{erp.name}-{number}")
+            eventually(lambda: len(reader.count()) == 3)
+        session.execute("TRUNCATE holdfast_outbox")
+        session.execute("ALTER SEQUENCE holdfast_outbox_id RESTART")
+    assert erp.connector().wait(30) == 70
+    assert "restored or replaced" in erp.log()
+
+
+def test_published_rows_are_deleted_when_they_are_old(erp: Erp, reader: Reader) -> None:
+    """Only rows that were told on and are older than is kept go."""
+    with erp.connect() as session:
+        create(session, f"{erp.name}-old")
+        session.execute("UPDATE holdfast_outbox SET created_at = now() - interval '3 days'")
+        create(session, f"{erp.name}-new")
+
+        def kept() -> list[Any]:
+            return session.execute("SELECT body ->> 'order_id' FROM holdfast_outbox").fetchall()
+
+        with erp.followed(HOLDFAST_CONNECTOR_KEEP_DAYS="2"):
+            eventually(lambda: len(reader.count()) == 2)
+            eventually(lambda: kept() == [(f"{erp.name}-new",)])
