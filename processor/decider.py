@@ -10,7 +10,7 @@ and the engine stops for it.
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
-from processor.engine.ports import Message, Outputs, Record, Rows
+from processor.engine.ports import Message, Outputs, Record, Rows, TickWish
 from processor.inventory import expiry, rows as row
 from processor.inventory.configuration import Configuration, default
 from processor.inventory.holds import Outcome
@@ -79,9 +79,12 @@ class StockDecider:
         """Write the totals that changed; returns clock and sequence."""
         return self._state.checkpoint()
 
-    def wants_tick(self) -> bool:
+    def wants_tick(self) -> TickWish:
         """Tell whether a hold comes due, or came due and was not reached by the last slice."""
-        return self._state.next_sweep_ms < row.NEVER_MS
+        due_ms = self._state.next_sweep_ms
+        if due_ms >= row.NEVER_MS:
+            return TickWish.NONE
+        return TickWish.AT_ONCE if due_ms <= self._state.clock_ms else TickWish.WHEN_IDLE
 
     def committed(self) -> None:
         """Trim caches."""

@@ -7,6 +7,7 @@ order over the same rows give the same rows and outputs.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from enum import Enum
 from typing import Any, Protocol
 
 # A message of confluent-kafka's `produce_batch`: {"key": bytes | None, "value": bytes}.
@@ -81,6 +82,21 @@ class Outputs:
         return sum(map(len, self.messages.values())) + len(self.addressed)
 
 
+class TickWish(Enum):
+    """Whether a partition wants a tick.
+
+    Attributes:
+        NONE: nothing comes due.
+        WHEN_IDLE: something comes due in the future: time must go on without traffic too.
+        AT_ONCE: something is due that the last slice did not reach.
+
+    """
+
+    NONE = 0
+    WHEN_IDLE = 1
+    AT_ONCE = 2
+
+
 class PartitionDecider(Protocol):
     """Decides the records of one partition, one after the other."""
 
@@ -95,8 +111,8 @@ class PartitionDecider(Protocol):
         """State the decider keeps outside rows (clock, sequence), for the watermark row."""
         ...
 
-    def wants_tick(self) -> bool:
-        """Tell whether something comes due in the future, so that time must not stand still."""
+    def wants_tick(self) -> TickWish:
+        """Tell whether time must not stand still, or whether there is work for a tick now."""
         ...
 
     def committed(self) -> None:

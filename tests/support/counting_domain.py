@@ -6,7 +6,7 @@ the dead letters. The counter is wrong as soon as one record is lost or decided 
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from processor.engine.ports import Outputs, Record, Rows
+from processor.engine.ports import Outputs, Record, Rows, TickWish
 from schemas import topics
 
 
@@ -36,9 +36,9 @@ class CountingDecider:
         """Number of records decided."""
         return b"%d" % self._decided
 
-    def wants_tick(self) -> bool:
+    def wants_tick(self) -> TickWish:
         """Nothing comes due."""
-        return False
+        return TickWish.NONE
 
     def committed(self) -> None:
         """Nothing is cached."""

@@ -3,6 +3,7 @@
 import msgspec
 import pytest
 
+from processor.engine.ports import TickWish
 from processor.inventory.configuration import Configuration, Expiry, default
 from schemas.codes import Code
 from schemas.messages import RequestOptions
@@ -306,3 +307,21 @@ def test_quantities_are_exact_to_the_last_digit() -> None:
     assert partition.reserve(0.000002).available == 1
     assert partition.reserve(0.000001).available == 0
     assert UNIT == 1_000_000
+
+
+def test_a_slice_that_did_not_reach_all_that_is_due_asks_for_a_tick_at_once() -> None:
+    """At once while holds are overdue, when idle while one comes due later, else not at all."""
+    partition = Partition()
+    partition.stock(10)
+    partition.tick()
+    assert partition.decider.wants_tick() is TickWish.NONE
+    partition.reserve(1, expires_in_ms=1_000)
+    assert partition.decider.wants_tick() is TickWish.WHEN_IDLE
+    lines = [line(0.001, expires_in_ms=1_000) for _ in range(500)]
+    for _ in range(9):
+        assert partition.ask("RESERVE", lines).code == Code.ACCEPTED
+    partition.now_ms += 1_000
+    partition.tick()
+    assert partition.decider.wants_tick() is TickWish.AT_ONCE
+    partition.tick()
+    assert partition.decider.wants_tick() is TickWish.NONE
