@@ -225,11 +225,12 @@ def _declare_agent(app: EngineApp, settings: EngineSettings) -> None:
     @app.agent(source, name="decide")  # type: ignore[untyped-decorator]
     async def decide(stream: Any) -> None:
         """Every record of the partitions this worker owns, one partition after the other."""
-        take = app.flow.take
+        take, follow = app.flow.take, app.ticker.follow
         async for event in stream.events():
             polled: Polled = event.value
             try:
                 await take(polled)
+                follow(app.flow.assignment, polled)
             except asyncio.CancelledError:
                 raise
             except BaseException as error:  # noqa: BLE001 - Faust would ack and go on
