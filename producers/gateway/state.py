@@ -74,7 +74,7 @@ class Gateway:
         """Take over the configuration in force."""
         try:
             document = await asyncio.to_thread(self.configurations.current)
-            if document["version"] != self.places.version:
+            if document != self.places.document:
                 self.places = Places(document)
                 log.info("configuration taken over", version=self.places.version)
         except Unavailable as error:

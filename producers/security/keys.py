@@ -6,6 +6,7 @@ provider that is down costs nothing while its keys are known, for `STALE_MAX_S`.
 """
 
 import asyncio
+import contextlib
 import json
 import time
 import urllib.request
@@ -77,7 +78,7 @@ class KeySet:
             try:
                 document = await asyncio.to_thread(self._read)
                 keys = _usable(json.loads(document))
-            except (OSError, ValueError, jwt.PyJWTError) as error:
+            except (OSError, ValueError, TypeError) as error:
                 self._failure = str(error) or type(error).__name__
             else:
                 self._keys, self._failure = keys, ""
@@ -98,7 +99,8 @@ def _usable(document: Any) -> dict[str, jwt.PyJWK]:
             and entry.get("use", "sig") == "sig"
         )
         if usable:
-            found[entry["kid"]] = jwt.PyJWK(entry, algorithm=_algorithm_of(entry["kty"]))
+            with contextlib.suppress(jwt.PyJWTError):  # One bad entry must not lock all out.
+                found[entry["kid"]] = jwt.PyJWK(entry, algorithm=_algorithm_of(entry["kty"]))
     return found
 
 
