@@ -7,6 +7,7 @@ import msgspec
 
 from holdfast import configuration_topic as topic
 from holdfast.connection import Stop
+from holdfast.no_view import NoView
 from processor.inventory.configuration import (
     Configuration,
     default,
@@ -28,6 +29,7 @@ from producers.security.verify import Verifier
 from producers.settings import Settings
 from schemas.codec import Codec
 from schemas.codes import GRANTED
+from schemas.queries import Queries
 
 APPLY_WITHIN_S: Final = 15.0
 
@@ -87,7 +89,12 @@ class TopicConfigurations:
         return newest
 
 
-def build(settings: Settings, gateway: GatewaySettings) -> Gateway:
+def view_queries() -> Queries:
+    """Way to the read view; without one, queries are answered 503 and writes go on."""
+    return NoView()
+
+
+def build(settings: Settings, gateway: GatewaySettings, queries: Queries) -> Gateway:
     """Gateway of these settings; nothing is connected yet but what its ids and names need.
 
     Raises:
@@ -108,6 +115,7 @@ def build(settings: Settings, gateway: GatewaySettings) -> Gateway:
     return Gateway(
         gateway,
         writer=Writer(channel, codec, in_flight_max=gateway.in_flight_max),
+        queries=queries,
         configurations=configurations,
         document=document,
         verifier=verifier,

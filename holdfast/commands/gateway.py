@@ -75,5 +75,6 @@ def gateway(
         raise typer.Exit(EXIT_USAGE) from error
     configure(settings.log_format)
     with in_words():
-        built = gateway_wiring.build(find_settings(bootstrap, registry), settings)
+        queries = gateway_wiring.view_queries()
+        built = gateway_wiring.build(find_settings(bootstrap, registry), settings, queries)
         serve(built)

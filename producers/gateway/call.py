@@ -17,6 +17,7 @@ from producers.gateway import strict_json
 from producers.gateway.problems import Problem, unauthenticated, unavailable
 from producers.gateway.state import Gateway
 from producers.security.caller import Caller, Refused, Scope
+from schemas.queries import QueryInvalid, ViewUnavailable
 
 log = structlog.get_logger()
 
@@ -94,6 +95,10 @@ def endpoint(gateway: Gateway, handler: Handler, *, scope: Scope, area: str) -> 
 
 
 def _trouble(error: Exception, area: str) -> Response:
+    if isinstance(error, ViewUnavailable):
+        return unavailable(f"the view cannot answer: {error}").response()
+    if isinstance(error, QueryInvalid):
+        return Problem(400, "query-refused", str(error)).response()
     if isinstance(error, ChannelError):
         return unavailable(f"not sent: {error}").response()
     if isinstance(error, ClientDisconnect):

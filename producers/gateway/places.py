@@ -12,6 +12,13 @@ from producers.channel.requests import Item
 from schemas.partitioning import bucket_key, location_key, product_key
 
 API_SENDER: Final = "api"  # As whom the gateway tells of stock; the ERP is somebody else.
+BASE_DIMENSIONS: Final = (  # The closed vocabulary of the original.
+    *("colorid", "sizeid", "styleid", "configid", "batchid", "serialid"),
+    *("siteid", "locationid", "statusid"),
+    *("wmslocationid", "wmspalletid", "licenseplateid", "versionid"),
+    *(f"customdimension{number}" for number in range(1, 13)),
+    *(f"extendeddimension{number}" for number in range(1, 9)),
+)
 _SITE: Final = "siteid"
 _LOCATION: Final = "locationid"
 
@@ -59,12 +66,18 @@ class Places:
         self.reserved_measures = frozenset(reservation["mapping"])
         senders = document.get("protected_sources")
         senders = {"fno": ("fno",)} if senders is None else senders
+        self._senders = {name: tuple(who) for name, who in senders.items()}
         self.protected = frozenset(name for name, who in senders.items() if API_SENDER not in who)
 
     def base_name(self, name: str, data_source: str = "") -> str:
         """Base name of a dimension that a data source may call otherwise."""
         lower = name.lower()
         return self._names.get(data_source, {}).get(lower, lower)
+
+    def sender_of(self, source: str) -> str:
+        """Who may change a data source's measures: its ERP, or this interface."""
+        senders = self._senders.get(source) or (API_SENDER,)
+        return str(senders[0])
 
     def key(
         self, organization_id: str, product_id: str, dimensions: Mapping[str, str], source: str = ""

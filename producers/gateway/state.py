@@ -16,6 +16,7 @@ from producers.gateway.writer import Writer
 from producers.security.issuer import LocalIssuer
 from producers.security.ratelimit import RateLimit
 from producers.security.verify import Verifier
+from schemas.queries import Queries, ViewUnavailable
 
 CONFIGURATION_EVERY_S: Final = 5.0
 log = structlog.get_logger()
@@ -26,6 +27,8 @@ class Gateway:
 
     Attributes:
         writer: the way into the topics.
+        queries: the way to what was decided.
+        jobs: progress of the jobs that run here, by id.
         places: names and keys of the configuration in force; renewed while running.
         issuer: development identity provider, None in production.
 
@@ -36,6 +39,7 @@ class Gateway:
         settings: GatewaySettings,
         *,
         writer: Writer,
+        queries: Queries,
         configurations: Configurations,
         document: Mapping[str, Any],
         verifier: Verifier,
@@ -43,6 +47,7 @@ class Gateway:
     ) -> None:
         self.settings = settings
         self.writer = writer
+        self.queries = queries
         self.configurations = configurations
         self.places = Places(document)
         self.verifier = verifier
@@ -53,6 +58,7 @@ class Gateway:
         # Tokens that are not accepted count by address, whatever the limit of clients is.
         self.failures = RateLimit(20.0, 100)
         self.tasks: set[asyncio.Task[Any]] = set()
+        self.jobs: dict[str, Any] = {}
 
     async def open(self) -> None:
         """Connect, and follow the configuration.
@@ -70,11 +76,12 @@ class Gateway:
         self.tasks.add(task)
         task.add_done_callback(self.tasks.discard)
 
-    async def renew_configuration(self) -> None:
-        """Take over the configuration in force."""
+    async def renew_configuration(self, *, from_view: bool = False) -> None:
+        """Take over the configuration in force: from the topic, or where the view has it."""
         try:
-            document = await asyncio.to_thread(self.configurations.current)
-            if document != self.places.document:
+            document = await self._document(from_view=from_view)
+            newer = document["version"] >= self.places.version  # The view may be behind.
+            if newer and document != self.places.document:
                 self.places = Places(document)
                 log.info("configuration taken over", version=self.places.version)
         except Unavailable as error:
@@ -82,10 +89,16 @@ class Gateway:
         except (KeyError, TypeError, ValueError) as error:
             log.exception("the configuration is not understood; the last one stays", why=str(error))
 
+    async def _document(self, *, from_view: bool) -> dict[str, Any]:
+        if from_view:
+            with contextlib.suppress(ViewUnavailable):
+                return await self.queries.configuration()
+        return await asyncio.to_thread(self.configurations.current)
+
     async def _follow_configuration(self) -> None:
         while True:
             await asyncio.sleep(CONFIGURATION_EVERY_S)
-            await self.renew_configuration()
+            await self.renew_configuration(from_view=True)
 
     async def close(self) -> None:
         """End what runs beside, wait for outcomes under way, let go of the broker."""
@@ -95,3 +108,4 @@ class Gateway:
             with contextlib.suppress(asyncio.CancelledError, Exception):
                 await task
         await self.writer.close()
+        await self.queries.close()

@@ -2,7 +2,6 @@
 
 import uuid
 from collections.abc import Iterator
-from pathlib import Path
 
 import httpx
 import pytest
@@ -25,7 +24,7 @@ def gateway(
     http_stack: Settings, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[GatewayProcess]:
     """The gateway that all tests ask."""
-    home: Path = tmp_path_factory.mktemp("gateway")
+    home = tmp_path_factory.mktemp("gateway")
     with gateway_process(http_stack, home) as process:
         yield process
 

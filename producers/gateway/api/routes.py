@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
-from producers.gateway.api import administration, writes
+from producers.gateway.api import administration, cleaning, queries, writes
 from producers.gateway.call import Call, Endpoint, Handler, endpoint
 from producers.gateway.problems import Problem
 from producers.gateway.state import Gateway
@@ -29,6 +29,7 @@ class Operation(NamedTuple):
 
 OPERATIONS: Final[Mapping[str, Mapping[str, Operation]]] = {
     "onhand": {
+        "GET": Operation("read", queries.on_hand),
         "POST": Operation("onhand.write", writes.on_hand),
     },
     "onhand/bulk": {"POST": Operation("onhand.write", writes.on_hand_bulk)},
@@ -36,6 +37,12 @@ OPERATIONS: Final[Mapping[str, Mapping[str, Operation]]] = {
     "onhand/reserve/bulk": {"POST": Operation("reserve", writes.reserve_bulk)},
     "onhand/unreserve": {"POST": Operation("reserve", writes.unreserve)},
     "onhand/unreserve/bulk": {"POST": Operation("reserve", writes.unreserve_bulk)},
+    "onhand/indexquery": {"POST": Operation("read", queries.index_query)},
+    "onhand/exactquery": {"POST": Operation("read", queries.exact_query)},
+    "onhand/reserve/resyncjob": {"POST": Operation("admin", cleaning.clean_up)},
+    "getjobprogress": {"GET": Operation("read", cleaning.job_progress)},
+    "allpartitionids": {"GET": Operation("admin", cleaning.partition_ids)},
+    "partitions/cleanupalldata": {"DELETE": Operation("admin", cleaning.wipe)},
     "configuration": {"GET": Operation("read", administration.configuration)},
     "configuration/hardupdate": {"POST": Operation("admin", administration.hard_update)},
 }

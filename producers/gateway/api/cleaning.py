@@ -1,0 +1,300 @@
+"""onhand/reserve/resyncjob, getJobProgress, allpartitionids, partitions/cleanupalldata.
+
+Nothing is deleted behind the topics' back: holds are released and quantities counted to nought by
+records like any other, so that every reader, the audit and a replay see them. A job's id says what
+it is; its progress can be asked of any gateway.
+"""
+
+import base64
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Any, Final
+
+import msgspec
+from starlette.responses import Response
+
+from producers.gateway import consistency, fields, strict_json
+from producers.gateway.api import writes
+from producers.gateway.api.administration import answer
+from producers.gateway.api.records import NAME_LENGTH_MAX
+from producers.gateway.call import Call
+from producers.gateway.places import BASE_DIMENSIONS
+from producers.gateway.problems import Problem, bad, unavailable
+from producers.gateway.writer import Sending
+from schemas.codes import GRANTED, Code
+from schemas.limits import CHANGES_MAX
+from schemas.messages import (
+    InventoryEvent,
+    InventoryTransaction,
+    LineDetail,
+    MeasureChange,
+    RequestLine,
+    ReservationRequest,
+    ReservationResult,
+)
+from schemas.queries import HOLDS_PAGE_MAX, HoldQuery, HoldView, OnHandQuery, OnHandRow
+
+AT_ONCE: Final = 512
+SLACK_MS: Final = 1_000  # Clocks of broker and gateway differ; a hold this young counts as older.
+IDS_MAX: Final = 10_000
+PARTITION_ID_LENGTH_MAX: Final = 512
+JOB_ID_LENGTH_MAX: Final = 2_048
+JOBS_MAX: Final = 1_000
+_GONE: Final = frozenset({Code.HOLD_CLOSED, Code.HOLD_EXPIRED, Code.HOLD_UNKNOWN})
+
+
+class Job(msgspec.Struct, frozen=True, kw_only=True):
+    """What a job is; its id is this, written down."""
+
+    environment: str
+    sources: tuple[str, ...]
+    started_ms: int
+
+    def concerns(self, hold: HoldView) -> bool:
+        """Whether the job releases the hold."""
+        mine = not self.sources or hold.measure.partition(".")[0] in self.sources
+        return mine and hold.created_at_ms <= self.started_ms + SLACK_MS
+
+    @property
+    def id(self) -> str:
+        """Id of the job."""
+        return base64.urlsafe_b64encode(msgspec.json.encode(self)).rstrip(b"=").decode()
+
+
+class Progress(msgspec.Struct, kw_only=True):
+    """How far a job is, where it runs."""
+
+    partitions: int = 0
+    partitions_done: int = 0
+    released: int = 0
+    failed: str = ""
+    ended: bool = False
+
+
+async def clean_up(call: Call) -> Response:
+    """POST onhand/reserve/resyncjob: release what is reserved under data sources; none: all."""
+    value = call.json()
+    if not isinstance(value, list):
+        raise bad("an array of data sources is expected; an empty one means all")
+    sources = tuple(
+        fields.checked_text(one, "a data source", NAME_LENGTH_MAX).lower() for one in value
+    )
+    for source in sources:
+        if source not in call.gateway.places.sources:
+            raise bad(f"no data source {source!r}")
+    await consistency.settle(call)
+    job = Job(environment=call.environment, sources=sources, started_ms=int(time.time() * 1000))
+    progress = Progress()
+    jobs = call.gateway.jobs
+    jobs[job.id] = progress
+    while len(jobs) > JOBS_MAX:
+        jobs.pop(next(iter(jobs)))
+    call.gateway.start(_run(call, job, progress))
+    return answer(
+        {"jobId": job.id, "processingStatus": "success", "message": "", "statusCode": 200}
+    )
+
+
+async def _run(call: Call, job: Job, progress: Progress) -> None:
+    try:
+        ids = await call.gateway.queries.partitions()
+        progress.partitions = len(ids)
+        for partition_id in ids:
+            progress.released += await _release(call, partition_id, job.concerns, job.started_ms)
+            progress.partitions_done += 1
+    except Exception as error:  # noqa: BLE001 - the job's end is told, whatever it was
+        progress.failed = str(error) or type(error).__name__
+    finally:
+        progress.ended = True
+
+
+async def job_progress(call: Call) -> Response:
+    """GET getJobProgress?jobId=."""
+    given = {name.lower(): value for name, value in call.request.query_params.multi_items()}
+    job_id = fields.text(given, "jobId", JOB_ID_LENGTH_MAX)
+    try:
+        padded = job_id + "=" * (-len(job_id) % 4)
+        job = msgspec.json.decode(base64.b64decode(padded, b"-_", validate=True), type=Job)
+    except (ValueError, msgspec.DecodeError) as error:
+        raise Problem(404, "unknown-job", "there is no such job") from error
+    if job.environment != call.environment:
+        raise Problem(404, "unknown-job", "there is no such job")
+    progress = call.gateway.jobs.get(job_id)
+    body = _told(progress) if progress is not None else await _looked_up(call, job)
+    return answer({"jobId": job_id, **body, "statusCode": 200})
+
+
+def _told(progress: Progress) -> dict[str, Any]:
+    if progress.failed:
+        return {"status": "failed", "progress": _percent(progress), "message": progress.failed}
+    status = "completed" if progress.ended else "running"
+    return {
+        "status": status,
+        "progress": 100 if progress.ended else _percent(progress),
+        "processed": progress.released,
+        "message": "",
+    }
+
+
+def _percent(progress: Progress) -> int:
+    return 100 * progress.partitions_done // max(1, progress.partitions)
+
+
+async def _looked_up(call: Call, job: Job) -> dict[str, Any]:
+    """Progress of a job that runs, or ran, elsewhere: by what it has left to do."""
+    for partition_id in await call.gateway.queries.partitions():
+        async for hold in _holds(call, partition_id):
+            if job.concerns(hold):
+                message = "something is left to release; if it stays so, ask for the job again"
+                return {"status": "running", "progress": 0, "message": message}
+    return {"status": "completed", "progress": 100, "message": ""}
+
+
+async def partition_ids(call: Call) -> Response:
+    """GET allpartitionids."""
+    await consistency.settle(call)
+    return answer(await call.gateway.queries.partitions())
+
+
+async def wipe(call: Call) -> Response:
+    """DELETE partitions/cleanupalldata: nothing is held and nothing on hand there afterwards."""
+    if not call.gateway.settings.wipe_allowed:
+        raise Problem(403, "wiping-not-allowed", "this environment does not allow wiping")
+    values = strict_json.records_of(call.json(), IDS_MAX)
+    wanted = [fields.checked_text(one, "a partition id", PARTITION_ID_LENGTH_MAX) for one in values]
+    await consistency.settle(call)
+    known = set(await call.gateway.queries.partitions())
+    unknown = next((one for one in wanted if one not in known), None)
+    if unknown is not None:
+        raise Problem(404, "unknown-partition", f"there is no partition {unknown[:100]!r}")
+    now_ms = int(time.time() * 1000)
+    released = counted = 0
+    for partition_id in dict.fromkeys(wanted):
+        released += await _release(call, partition_id, lambda _hold: True, now_ms)
+        counted += await _count_to_nought(call, partition_id, now_ms)
+    body = {"releasedHolds": released, "clearedRows": counted}
+    return answer({**body, "processingStatus": "success", "message": "", "statusCode": 200})
+
+
+def _scope(call: Call, partition_id: str) -> tuple[str, str, dict[str, str]]:
+    """Organization, product and dimensions that a partition id stands for."""
+    parts = partition_id.split("|")
+    if call.gateway.places.by_product:
+        return parts[0], "|".join(parts[1:]), {}
+    site, location = (*parts[1:3], "", "")[:2]
+    return parts[0], "", {"siteid": site, "locationid": location}
+
+
+async def _holds(call: Call, partition_id: str) -> AsyncIterator[HoldView]:
+    organization_id, product_id, dimensions = _scope(call, partition_id)
+    cursor = ""
+    while True:
+        page = await call.gateway.queries.holds(
+            HoldQuery(
+                organization_id=organization_id,
+                product_id=product_id,
+                dimensions=dimensions,
+                cursor=cursor,
+                limit=HOLDS_PAGE_MAX,
+            )
+        )
+        for hold in page.holds:
+            yield hold
+        cursor = page.cursor
+        if not cursor:
+            return
+
+
+async def _release(
+    call: Call, partition_id: str, concerns: Callable[[HoldView], bool], stamp_ms: int
+) -> int:
+    waiting: list[Sending] = []
+    released = 0
+    async for hold in _holds(call, partition_id):
+        if concerns(hold):
+            waiting.append(_releasing(call, hold, stamp_ms))
+        if len(waiting) == AT_ONCE:
+            released += await _done(call, waiting)
+            waiting = []
+    return released + await _done(call, waiting)
+
+
+def _releasing(call: Call, hold: HoldView, stamp_ms: int) -> Sending:
+    line = RequestLine(
+        hold.product_id,
+        "",
+        hold.dimensions,
+        hold.measure,
+        0,
+        True,
+        LineDetail(hold_id=hold.hold_id),
+    )
+    request_id = f"clean~{stamp_ms}~{hold.hold_id}"
+    record = ReservationRequest(request_id, "RELEASE", hold.organization_id, call.channel, [line])
+    key = call.gateway.places.key(hold.organization_id, hold.product_id, hold.dimensions)
+    return Sending(record, key)
+
+
+async def _count_to_nought(call: Call, partition_id: str, stamp_ms: int) -> int:
+    organization_id, product_id, dimensions = _scope(call, partition_id)
+    page = await call.gateway.queries.on_hand(
+        OnHandQuery(
+            organization_ids=(organization_id,),
+            product_ids=(product_id,) if product_id else (),
+            filters={name: (value,) for name, value in dimensions.items() if value},
+            group_by=BASE_DIMENSIONS,
+        )
+    )
+    counts = [
+        count
+        for number, row in enumerate(page.rows)
+        for count in _counts(call, row, f"clean~{stamp_ms}~{number}")
+    ]
+    for start in range(0, len(counts), AT_ONCE):
+        await _done(call, counts[start : start + AT_ONCE])
+    return len(page.rows)
+
+
+def _counts(call: Call, row: OnHandRow, stamp: str) -> list[Sending]:
+    """Counts of nought, one per data source: each is told by whom it belongs to."""
+    places = call.gateway.places
+    dimensions = {name: value for name, value in row.dimensions.items() if value}
+    sendings: list[Sending] = []
+    for source, measures in row.quantities.items():
+        named = [f"{source}.{measure}" for measure, quantity in measures.items() if quantity]
+        changes = [
+            MeasureChange(name, 0)
+            for name in named
+            if name in places.measures and name not in places.reserved_measures
+        ]
+        for start in range(0, len(changes), CHANGES_MAX):
+            record = InventoryTransaction(
+                event_id=f"{stamp}~{source}~{start}",
+                organization_id=row.organization_id,
+                product_id=row.product_id,
+                dimensions=dimensions,
+                source=places.sender_of(source),
+                mode="SET",
+                changes=changes[start : start + CHANGES_MAX],
+            )
+            key = places.key(row.organization_id, row.product_id, dimensions)
+            sendings.append(Sending(record, key))
+    return sendings
+
+
+async def _done(call: Call, sendings: Sequence[Sending]) -> int:
+    """Send, and insist that each was done (or had been done already)."""
+    if not sendings:
+        return 0
+    done = 0
+    for told in await writes.send(call, sendings):
+        outcome = told.outcome
+        if isinstance(outcome, ReservationResult) and outcome.code in GRANTED:
+            done += 1
+        elif isinstance(outcome, ReservationResult) and all(
+            line.code in _GONE for line in outcome.lines
+        ):
+            continue
+        elif not (isinstance(outcome, InventoryEvent) and outcome.code == Code.APPLIED):
+            raise unavailable(f"not all of it is done, ask again: {outcome}")
+    return done
