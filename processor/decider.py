@@ -10,8 +10,10 @@ and the engine stops for it.
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
+from processor.engine import metrics
 from processor.engine.ports import Message, Outputs, Record, Rows, TickWish
 from processor.inventory import expiry, rows as row
+from processor.inventory.auditor import Auditor
 from processor.inventory.configuration import Configuration, default
 from processor.inventory.holds import Outcome
 from processor.inventory.lines import Target, record_key_of
@@ -54,11 +56,13 @@ class StockDecider:
         partition: int,
         partitions: int,
         state: PartitionState,
+        auditor: Auditor,
         codec: Codec,
     ) -> None:
         self._partition = partition
         self._partitions = partitions
         self._state = state
+        self._auditor = auditor
         self._codec = codec
         self._own_keys: set[bytes] = set()
 
@@ -74,6 +78,8 @@ class StockDecider:
             for record in records:
                 self._begin(record)
                 self._decide_transaction(record, outputs)
+        if self._state.clock_ms >= self._auditor.next_ms:
+            self._audit(outputs)
 
     def checkpoint(self) -> bytes:
         """Write the totals that changed; returns clock and sequence."""
@@ -203,6 +209,15 @@ class StockDecider:
             self._tell(state.events, outputs)
             state.events = []
 
+    def _audit(self, outputs: Outputs) -> None:
+        """Look at the next few product-locations, behind the last record."""
+        state, auditor = self._state, self._auditor
+        passes = auditor.passes
+        metrics.DRIFTS.inc(auditor.step(state))
+        metrics.AUDIT_PASSES.inc(auditor.passes - passes)
+        self._tell(state.events, outputs)
+        state.events = []
+
     def _tell(self, events: Iterable[InventoryEvent], outputs: Outputs) -> None:
         messages = outputs.messages[topics.EVENTS]
         for event in events:
@@ -248,6 +263,7 @@ class StockDomain:
     dead_letter_topic: str = topics.DEAD_LETTERS
     group_length: Mapping[int, int] = row.GROUP_LENGTH
     local_kinds: frozenset[int] = row.LOCAL_KINDS
+    indexed_kinds: frozenset[int] = row.INDEXED_KINDS
 
     def __init__(self, codec: Codec, configuration: Configuration | None = None) -> None:
         """Open the domain; `configuration` is what a partition starts with (default: 2023-11)."""
@@ -268,4 +284,4 @@ class StockDomain:
     ) -> StockDecider:
         """Decider over restored rows."""
         state = PartitionState(rules_of(rows, self._rules), rows, checkpoint)
-        return StockDecider(partition, partitions, state, self._codec)
+        return StockDecider(partition, partitions, state, Auditor(rows), self._codec)

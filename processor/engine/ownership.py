@@ -126,6 +126,7 @@ class Ownership:
                 cache=self._cache,
                 topic_id=self._topic_id,
                 derive=self._domain.derive,
+                indexed_kinds=self._domain.indexed_kinds,
             )
         brokers = await self._restorer.restore(self._stores, self._sources)
         partitions = {number: self._open(number, brokers) for number in sorted(numbers)}

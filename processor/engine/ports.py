@@ -58,6 +58,13 @@ class Rows(Protocol):
         """
         ...
 
+    def next_group(self, after: bytes, /) -> bytes | None:
+        """Give the first group behind `after` of the same kind that has committed rows, or None.
+
+        `after` is a group, or a kind byte alone for the first group of the kind.
+        """
+        ...
+
 
 class Outputs:
     """What the records of one source partition will produce.
@@ -151,6 +158,11 @@ class Domain(Protocol):
 
     def tick(self) -> tuple[str, bytes, bytes]:
         """Topic, key and value of a record that only lets time pass."""
+        ...
+
+    @property
+    def indexed_kinds(self) -> frozenset[int]:
+        """Kind bytes of rows that `derive` may give index rows for."""
         ...
 
     def derive(self, key: bytes, value: bytes, /) -> Iterable[tuple[bytes, bytes]]:

@@ -151,7 +151,6 @@ class Restorer:
     ) -> int:
         """Apply records until every partition in `behind` has reached its end offset."""
         rows = 0
-        fresh = {partition for partition in behind if stores[partition].position.offset == 0}
         progress_at = time.monotonic()
         while behind:
             tps = [AioTopicPartition(self._changelog, p) for p in behind]
@@ -165,7 +164,6 @@ class Restorer:
                         records[-1].timestamp,
                         stores[tp.partition].position.topic_id,
                     ),
-                    derive_deletions=tp.partition not in fresh,
                 )
                 progress_at = time.monotonic()
             for partition, end in list(behind.items()):

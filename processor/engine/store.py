@@ -73,7 +73,16 @@ class PartitionStore:
     Opening wipes it when it belongs to another incarnation of the topic.
     """
 
-    __slots__ = ("_cache", "_db", "_derive", "get", "path", "position")
+    __slots__ = (
+        "_cache",
+        "_db",
+        "_derive",
+        "_indexed_kinds",
+        "_may_have_index",
+        "get",
+        "path",
+        "position",
+    )
 
     def __init__(
         self,
@@ -82,10 +91,12 @@ class PartitionStore:
         cache: Cache,
         topic_id: str,
         derive: Derive,
+        indexed_kinds: frozenset[int],
     ) -> None:
         self.path = path
         self._cache = cache
         self._derive = derive
+        self._indexed_kinds = indexed_kinds
         self.position = Position(0, 0, "")
         self._open()
         if self.position.topic_id not in ("", topic_id):
@@ -100,6 +111,7 @@ class PartitionStore:
         self._db.set_write_options(write_options)
         self.get: Callable[[bytes], bytes | None] = self._db.get
         self.position = _decode_position(self._db.get(_POSITION_KEY))
+        self._may_have_index = self.position.offset > 0
 
     def wipe(self) -> None:
         """Throw the database away; the changelog has everything."""
@@ -123,8 +135,18 @@ class PartitionStore:
             yield key, iterator.value()
             iterator.next()
 
+    def first_key(self, kind: bytes, start: bytes) -> bytes | None:
+        """First committed key of the kind that is not below `start`."""
+        iterator = self._db.iter()
+        iterator.seek(start)
+        if not iterator.valid():
+            return None
+        key: bytes = iterator.key()
+        return key if key.startswith(kind) else None
+
     def apply(self, changes: Mapping[bytes, bytes | None], position: Position) -> None:
         """Write committed rows and the changelog offset they reach, in one batch."""
+        self._may_have_index = True
         batch = WriteBatch(raw_mode=True)
         put, delete = batch.put, batch.delete
         for key, value in changes.items():
@@ -134,18 +156,18 @@ class PartitionStore:
                 put(key, value)
         self._write(batch, position)
 
-    def restore(self, records: Iterable[Any], position: Position, *, derive_deletions: bool) -> int:
+    def restore(self, records: Iterable[Any], position: Position) -> int:
         """Apply changelog records in order and the index rows derived from them; returns how many.
 
-        `derive_deletions`: the database held rows before this restore, so a row that goes or
-        changes may leave index rows behind that must go too. A restore from nothing can skip that
-        lookup.
+        A row that goes or changes takes its index rows with it, so the row it replaces is looked at
+        first. As long as nothing with an index row was ever stored there is nothing to look for.
         """
         batch = WriteBatch(raw_mode=True)
         latest: dict[bytes, bytes | None] = {record.key: record.value for record in records}
-        put, delete, derive = batch.put, batch.delete, self._derive
+        put, delete, derive, indexed = batch.put, batch.delete, self._derive, self._indexed_kinds
+        found_index = False
         for key, value in latest.items():
-            if derive_deletions:
+            if key[0] in indexed and self._may_have_index:
                 before = self.get(key)
                 if before is not None:
                     for index_key, _ in derive(key, before):
@@ -156,6 +178,8 @@ class PartitionStore:
             put(key, value)
             for index_key, index_value in derive(key, value):
                 put(index_key, index_value)
+                found_index = True
+        self._may_have_index = self._may_have_index or found_index
         self._write(batch, position)
         return len(latest)
 

@@ -54,6 +54,7 @@ GROUP_LENGTH: Final[Mapping[int, int]] = {
     ord("O"): 21,
 }
 LOCAL_KINDS: Final = frozenset(b"XYO")
+INDEXED_KINDS: Final = frozenset(b"H")  # Whose rows they are made of.
 CONFIGURATION_KEY: Final = b"C"
 KIND_LEAF: Final = ord("L")
 KIND_LEVEL: Final = ord("N")

@@ -51,6 +51,7 @@ class CountingDomain:
     dead_letter_topic = topics.DEAD_LETTERS
     group_length: Mapping[int, int] = {}
     local_kinds: frozenset[int] = frozenset()
+    indexed_kinds: frozenset[int] = frozenset()
 
     def tick(self) -> tuple[str, bytes, bytes]:
         """Would count as a record like any other."""

@@ -37,6 +37,12 @@ class DictRows:
             if length is not None:
                 self._groups[key[:length]].discard(key)
 
+    def next_group(self, after: bytes, /) -> bytes | None:
+        """First group behind `after` of the same kind that has rows."""
+        length = GROUP_LENGTH[after[0]]
+        groups = {key[:length] for key in self.rows if key[0] == after[0]}
+        return min((group for group in groups if group > after), default=None)
+
     def scan(self, group: bytes, after: bytes = b"", /) -> Iterator[tuple[bytes, bytes]]:
         """Rows of the group with a key greater than `after`, in key order."""
         assert len(group) == GROUP_LENGTH[group[0]]

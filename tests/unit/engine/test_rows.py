@@ -12,12 +12,18 @@ GROUPED = {ord("H"): 3}
 
 
 def open_store(path: Path, topic_id: str = "topic-1") -> PartitionStore:
-    """Store whose H rows derive an index row X + value."""
+    """Store whose H rows derive an index row X + value + key."""
 
     def derive(key: bytes, value: bytes) -> list[tuple[bytes, bytes]]:
-        return [(b"X" + value, key)] if key.startswith(b"H") else []
+        return [(b"X" + value + key, b"")] if key.startswith(b"H") else []
 
-    return PartitionStore(path, cache=shared_cache(1 << 20), topic_id=topic_id, derive=derive)
+    return PartitionStore(
+        path,
+        cache=shared_cache(1 << 20),
+        topic_id=topic_id,
+        derive=derive,
+        indexed_kinds=frozenset(b"H"),
+    )
 
 
 class Record:
@@ -118,11 +124,36 @@ def test_a_catch_up_removes_index_rows_of_changed_and_deleted_rows(tmp_path: Pat
     store.restore(
         [Record(b"Hab1", b"5"), Record(b"Hab2", b"6")],
         Position(2, 0, "topic-1"),
-        derive_deletions=False,
     )
     store.restore(
         [Record(b"Hab1", b"9"), Record(b"Hab2", None)],
         Position(4, 0, "topic-1"),
-        derive_deletions=True,
     )
-    assert list(store.scan(b"X")) == [(b"X9", b"Hab1")]
+    assert list(store.scan(b"X")) == [(b"X9Hab1", b"")]
+
+
+_CHANGELOG = st.lists(
+    st.tuples(
+        st.sampled_from([b"Hab1", b"Hab2", b"Hac1", b"k"]),
+        st.one_of(st.none(), st.sampled_from([b"5", b"6", b"7"])),
+    ),
+    max_size=30,
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(changelog=_CHANGELOG, polls=st.lists(st.integers(1, 5), min_size=30, max_size=30))
+def test_a_restore_from_nothing_leaves_the_index_of_the_last_rows(
+    tmp_path_factory: pytest.TempPathFactory,
+    changelog: list[tuple[bytes, bytes | None]],
+    polls: list[int],
+) -> None:
+    """However the changelog is cut into polls, the index is that of the rows in the end."""
+    store = open_store(tmp_path_factory.mktemp("restore") / "db")
+    left = list(changelog)
+    for number, size in enumerate(polls, start=1):
+        some, left = left[:size], left[size:]
+        store.restore([Record(*one) for one in some], Position(number, 0, "topic-1"))
+    last = dict(changelog)
+    expected = sorted(b"X" + value + key for key, value in last.items() if value and key != b"k")
+    assert [key for key, _ in store.scan(b"X")] == expected
