@@ -2,7 +2,9 @@
 
 import asyncio
 import signal
+import socket
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 from typing import Final
@@ -76,7 +78,8 @@ def run_webhook(settings: ConnectorSettings, host: str, port: int) -> None:
         server.should_exit = True
 
     webhook = Webhook(settings, mapping, publisher, on_fault)
-    server = uvicorn.Server(
+    server = _Server(
+        Health(settings.http_port).set_ready,
         uvicorn.Config(
             webhook.app,
             host=host,
@@ -88,12 +91,25 @@ def run_webhook(settings: ConnectorSettings, host: str, port: int) -> None:
             timeout_graceful_shutdown=GRACE_S,
             ssl_certfile=settings.certificate or None,
             ssl_keyfile=settings.certificate_key or None,
-        )
+        ),
     )
-    Health(settings.http_port).set_ready()
+    _stop()  # The server has handlers of its own, and then raises the signal once more.
     asyncio.run(server.serve())
     if webhook.committer.fault is not None:
         raise webhook.committer.fault
+
+
+class _Server(uvicorn.Server):
+    """Says when it listens."""
+
+    def __init__(self, on_listening: Callable[[], None], config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self._on_listening = on_listening
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self.started:
+            self._on_listening()
 
 
 def _publisher(settings: ConnectorSettings) -> Publisher:

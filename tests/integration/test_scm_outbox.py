@@ -1,34 +1,23 @@
 """The outbox connector: real PostgreSQL, real Kafka, a worker, and a connector that is killed."""
 
 import json
-import os
 import signal
-import subprocess
-import sys
 import threading
-import urllib.request
 import uuid
-from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import psycopg
 import pytest
-from confluent_kafka import Consumer, TopicPartition
 
 from compose.ports import choose_port
 from compose.probes import http_answers
 from producers.channel import ChannelClient, Item
-from producers.channel.client import connect_codec
 from producers.settings import Settings
-from schemas import topics
 from schemas.codes import Code
 from tests.support.eventually import eventually
-
-if TYPE_CHECKING:
-    from schemas.messages import DeadLetter, InventoryTransaction
+from tests.support.scm import Connector, Reader, metric
 
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(280)]
 
@@ -38,7 +27,7 @@ STEPS = ("read", "produced", "flushed", "committed")
 PLACE = {"siteid": "1", "locationid": "11", "colorid": "red", "sizeid": "small"}
 
 
-class Erp:
+class Erp(Connector):
     """The sample ERP in a database of its own, and the connector that follows it."""
 
     def __init__(self, dsn: str, settings: Settings, folder: Path) -> None:
@@ -46,9 +35,7 @@ class Erp:
         with psycopg.connect(dsn, autocommit=True) as connection:
             connection.execute(f'CREATE DATABASE "{self.name}"')
         self.dsn = f"{dsn.rsplit('/', 1)[0]}/{self.name}"
-        self.settings = settings
-        self.folder = folder
-        self.runs = 0
+        super().__init__(settings, folder, self.name, ("--source", self.dsn))
         with self.connect() as connection:
             for name in ("outbox.sql", "sample_erp.sql"):
                 connection.execute((SCM / name).read_text())
@@ -56,91 +43,6 @@ class Erp:
     def connect(self, *, autocommit: bool = True) -> psycopg.Connection[Any]:
         """A session of the ERP."""
         return psycopg.connect(self.dsn, autocommit=autocommit)
-
-    def connector(self, *options: str, **environment: str) -> "subprocess.Popen[bytes]":
-        """Start a connector in a session of its own."""
-        self.runs += 1
-        log = (self.folder / f"connector-{self.runs}.log").open("wb")
-        with log:
-            return subprocess.Popen(
-                [sys.executable, "-m", "holdfast", "connector", "run", "--source", self.dsn,
-                 "--name", self.name, *options],
-                env={
-                    **os.environ,
-                    "KAFKA_BOOTSTRAP_SERVERS": self.settings.bootstrap_servers,
-                    "SCHEMA_REGISTRY_URL": self.settings.registry_url,
-                    "HOLDFAST_SCHEMA_CACHE": self.settings.schema_cache,
-                    **environment,
-                },
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )  # fmt: skip
-
-    def log(self) -> str:
-        """What the last connector said."""
-        return (self.folder / f"connector-{self.runs}.log").read_text()
-
-    @contextmanager
-    def followed(self, *options: str, **environment: str) -> Iterator[int]:
-        """A connector that follows the outbox; gives its port, and stops it gracefully."""
-        port = choose_port(None)
-        process = self.connector("--http-port", str(port), *options, **environment)
-        try:
-            eventually(lambda: http_answers(f"http://127.0.0.1:{port}/ready"))
-            yield port
-        finally:
-            process.send_signal(signal.SIGTERM)
-            code = process.wait(30)
-        assert code == 0, self.log()
-
-
-class Reader:
-    """Committed records of the sources that carry an ERP's event ids, and its dead letters."""
-
-    def __init__(self, settings: Settings, name: str) -> None:
-        self._codec = connect_codec(settings)
-        self._name = name
-        self._consumer = Consumer(
-            {
-                "bootstrap.servers": settings.bootstrap_servers,
-                "group.id": name,
-                "isolation.level": "read_committed",
-                "enable.auto.commit": False,
-            }
-        )
-        known = self._consumer.list_topics().topics
-        self._consumer.assign(
-            [
-                TopicPartition(topic, partition, 0)
-                for topic in (topics.TRANSACTIONS, topics.DEAD_LETTERS)
-                for partition in known[topic].partitions
-            ]
-        )
-        self.told: list[InventoryTransaction] = []
-        self.letters: list[DeadLetter] = []
-
-    def read(self) -> None:
-        """Take in what is there now."""
-        for message in self._consumer.consume(2_000, 0.2):
-            assert message.error() is None, message.error()
-            if message.topic() == topics.DEAD_LETTERS:
-                letter = self._codec.decode_dead_letter(message.value())
-                if letter.topic == f"scm:{self._name}":
-                    self.letters.append(letter)
-                continue
-            told = self._codec.decode_transaction(message.value())
-            if told.event_id.startswith(self._name):
-                self.told.append(told)
-
-    def count(self) -> Counter[str]:
-        """How often each event id was committed, by now."""
-        self.read()
-        return Counter(told.event_id for told in self.told)
-
-    def close(self) -> None:
-        """Let go of the broker."""
-        self._consumer.close()
 
 
 @pytest.fixture
@@ -229,13 +131,6 @@ def test_a_late_commit_under_a_lower_id_is_not_passed_over(erp: Erp, reader: Rea
     assert orders == [f"{erp.name}-{which}" for which in ("slow", "quick", "third")]
 
 
-def metric(port: int, name: str) -> float:
-    """A metric of a connector, now."""
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:
-        lines = answer.read().decode().splitlines()
-    return next(float(line.split()[-1]) for line in lines if line.startswith(f"{name} "))
-
-
 def test_an_unknown_status_goes_to_the_dead_letters_as_it_came(erp: Erp, reader: Reader) -> None:
     """The row's bytes and the reason are kept; the rows around it are told on."""
     with erp.connect() as session, erp.followed():
@@ -267,7 +162,7 @@ def test_twenty_kills_lose_and_double_no_row(erp: Erp, reader: Reader) -> None:
     writer.start()
     try:
         for kill in range(KILLS):
-            killed = erp.connector(
+            killed = erp.start(
                 HOLDFAST_CONNECTOR_CRASH_AT=STEPS[kill % len(STEPS)],
                 HOLDFAST_CONNECTOR_CRASH_AFTER=str(kill % 7),
             )
@@ -287,7 +182,7 @@ def test_twenty_kills_lose_and_double_no_row(erp: Erp, reader: Reader) -> None:
 def test_a_second_connector_of_the_name_stops_the_first(erp: Erp, reader: Reader) -> None:
     """The earlier one ends with code 70 at its next row and says why; the later tells it on."""
     port = choose_port(None)
-    first = erp.connector("--http-port", str(port))
+    first = erp.start("--http-port", str(port))
     eventually(lambda: http_answers(f"http://127.0.0.1:{port}/ready"))
     first_log = erp.folder / f"connector-{erp.runs}.log"
     with erp.followed(), erp.connect() as session:
@@ -306,7 +201,7 @@ def test_a_database_that_went_back_is_refused(erp: Erp, reader: Reader) -> None:
             eventually(lambda: len(reader.count()) == 3)
         session.execute("TRUNCATE holdfast_outbox")
         session.execute("ALTER SEQUENCE holdfast_outbox_id RESTART")
-    assert erp.connector().wait(30) == 70
+    assert erp.start().wait(30) == 70
     assert "restored or replaced" in erp.log()
 
 
