@@ -62,6 +62,7 @@ class Code(IntEnum):
     OFFSET_WRONG_DIMENSIONS = 87  # the id belongs to other dimension values
     OFFSET_REVERTED = 88  # a compensation re-instated the hold
     EXPIRED = 89  # a hold ended by its expiry
+    ROWS_CONTRADICT = 90  # the auditor: stored totals are not the sum of their holds
     # Why a record went to the dead letters.
     RECORD_EMPTY = 100
     RECORD_TOO_LARGE = 101

@@ -28,6 +28,13 @@ STORE_SECONDS = Histogram(
 RESTORED_ROWS = Counter("holdfast_restored_rows_total", "Changelog rows restored.")
 RESTORE_SECONDS = Histogram("holdfast_restore_seconds", "Duration of a restore on assignment.")
 PARTITIONS_OWNED = Gauge("holdfast_partitions_owned", "Partitions this worker decides for now.")
+DRIFTS = Counter(
+    "holdfast_drifts_total",
+    "Contradictions between stored rows that the auditor found: see the DRIFT events.",
+)
+AUDIT_PASSES = Counter(
+    "holdfast_audit_passes_total", "Times the auditor came round all rows of a partition."
+)
 WATERMARK_DIFFERENCES = Counter(
     "holdfast_watermark_differences_total",
     "Assignments on which the committed group offset differed from the watermark row.",

@@ -31,12 +31,15 @@ class Drift(msgspec.Struct, frozen=True, kw_only=True):
         kind: `level-total`: a level's total is not the sum of its holds. `hold`: a hold's row
             contradicts itself. `short`: more is held than there is, although every hold there was
             checked; no drift where the supply was lowered since (SUPPLY_SHORT told so).
+        organization_id, product_id: whose rows they are.
         place: what it is about, in words.
         expected, found: quantities in millionths.
 
     """
 
     kind: Kind
+    organization_id: str
+    product_id: str
     place: str
     expected: int
     found: int
@@ -59,13 +62,16 @@ class _Held:
         self.checked = True
 
 
-def audit(rules: Rules, rows: Iterable[tuple[bytes, bytes]], now_ms: int) -> list[Drift]:
-    """Look through all rows of a partition.
+def audit(
+    rules: Rules, rows: Iterable[tuple[bytes, bytes]], now_ms: int, *, with_supply: bool = True
+) -> list[Drift]:
+    """Look through all rows of a partition, or of some levels with all their holds.
 
     Args:
         rules: of the configuration in force there.
         rows: key and value of every row, in any order; other kinds than stock and holds are passed.
         now_ms: holds due by then are not counted against the stock.
+        with_supply: the stock rows are there too, and what is held is compared with them.
 
     """
     drifts: list[Drift] = []
@@ -79,13 +85,15 @@ def audit(rules: Rules, rows: Iterable[tuple[bytes, bytes]], now_ms: int) -> lis
             leaves.setdefault(key[1:13], []).append((key, value))
         elif key[:1] == b"P":
             level = row.decode_level(value)
-            totals[_reservation(level)] = level
+            totals[reservation_of(level)] = level
     drifts += _compare_totals(held, totals)
-    drifts += _find_short(rules, held, leaves)
+    if with_supply:
+        drifts += _find_short(rules, held, leaves)
     return drifts
 
 
-def _reservation(level: row.LevelRow | row.Place) -> bytes:
+def reservation_of(level: row.LevelRow | row.Place) -> bytes:
+    """Hash of the reservation id that the row or hold stands for."""
     spelled = canonical(level.dimensions)
     return reservation_hash(level.organization_id, level.product_id, spelled, level.measure)
 
@@ -105,12 +113,12 @@ def _add_hold(
     values = rules.partition_values(place.dimensions) or ()
     counted = hold.quantity if hold.state == row.LIVE else 0
     head = int.from_bytes(value[20:28], "big")
-    is_own = reservation == _reservation(place) and row.hold_location(value) == location_hash(
+    is_own = reservation == reservation_of(place) and row.hold_location(value) == location_hash(
         place.organization_id, place.product_id, values
     )
     if head != counted or hold.quantity <= 0 or not is_own:
         name = hold_text(reservation_text(reservation), int.from_bytes(key[13:], "big"))
-        drifts.append(Drift(kind="hold", place=name, expected=counted, found=head))
+        drifts.append(_drift("hold", place, name, counted, head))
     entry = held.setdefault(reservation, _Held(place))
     entry.total += counted
     if hold.expires_at_ms == 0 or hold.expires_at_ms > now_ms:
@@ -126,7 +134,20 @@ def _compare_totals(
         found = totals[reservation].reserved if reservation in totals else 0
         if expected != found:
             place = held[reservation].place if reservation in held else totals[reservation]
-            yield Drift(kind="level-total", place=_words(place), expected=expected, found=found)
+            yield _drift("level-total", place, _words(place), expected, found)
+
+
+def _drift(
+    kind: Kind, place: row.Place | row.LevelRow, words: str, expected: int, found: int
+) -> Drift:
+    return Drift(
+        kind=kind,
+        organization_id=place.organization_id,
+        product_id=place.product_id,
+        place=words,
+        expected=expected,
+        found=found,
+    )
 
 
 def _words(place: row.Place | row.LevelRow) -> str:
@@ -157,5 +178,4 @@ def _find_short(
             level = location.level(entry.place.dimensions, entry.place.measure)
             available = min(node.free for node in level.path)
             if entry.live and available < 0:
-                short = -available
-                yield Drift(kind="short", place=_words(entry.place), expected=0, found=short)
+                yield _drift("short", entry.place, _words(entry.place), 0, -available)
