@@ -101,10 +101,10 @@ class PartitionRows:
 
     def next_group(self, after: bytes, /) -> bytes | None:
         """Give the first group behind `after` of the same kind with committed rows, or None."""
-        length = self._group_length[after[0]]
+        kind, length = after[:1], self._group_length[after[0]]
         if len(after) == length:  # The smallest key behind every key of the group.
             after = (int.from_bytes(after, "big") + 1).to_bytes(length, "big")
-        key = self._store.first_key(after[:1], after)
+        key = self._store.first_key(kind, after)
         return None if key is None else key[:length]
 
     @property

@@ -1,0 +1,25 @@
+"""Walking the groups of a kind, for whoever looks through everything."""
+
+from pathlib import Path
+
+from processor.engine.rows import PartitionRows
+from processor.engine.store import PartitionStore, Position, shared_cache
+
+
+def test_groups_are_walked_in_order_and_end_with_the_kind(tmp_path: Path) -> None:
+    """Every committed group once, whatever lies in it; then nothing, also at the last value."""
+    store = PartitionStore(
+        tmp_path / "db",
+        cache=shared_cache(1 << 20),
+        topic_id="topic-1",
+        derive=lambda _key, _value: (),
+        indexed_kinds=frozenset(),
+    )
+    keys = [b"Haa1", b"Haa2", b"Hab1", b"H\xff\xff1", b"I1"]
+    store.apply(dict.fromkeys(keys, b"v"), Position(1, 0, "topic-1"))
+    rows = PartitionRows(store, {ord("H"): 3, ord("G"): 3})
+    walked = [b"H"]
+    while (group := rows.next_group(walked[-1])) is not None:
+        walked.append(group)
+    assert walked == [b"H", b"Haa", b"Hab", b"H\xff\xff"]
+    assert rows.next_group(b"G") is None
