@@ -3,7 +3,7 @@
 No float is taken: 0.1 + 0.2 is not 0.3, and a warehouse notices.
 """
 
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 
 from schemas.limits import QUANTITY_MAX, QUANTITY_SCALE
 
@@ -33,7 +33,7 @@ def to_unscaled(quantity: Quantity) -> int:
         unscaled = pieces * QUANTITY_SCALE
         if unscaled != unscaled.to_integral_value():
             raise QuantityError(f"quantity {quantity!r} has more than six decimals")
-    except InvalidOperation as error:
+    except ArithmeticError as error:  # No number, or one that no context of decimal holds.
         raise QuantityError(f"quantity {quantity!r} is not a number") from error
     if abs(unscaled) > QUANTITY_MAX:
         raise QuantityError(f"quantity {quantity!r} is beyond 999,999,999,999.999999")
