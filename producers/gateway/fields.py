@@ -16,7 +16,7 @@ from schemas import limits
 
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
 _MISSING: Final = object()
-QUANTITY_LENGTH_MAX: Final = 40
+_NUMBER: Final = re.compile(r"[+-]?[0-9]{1,20}(\.[0-9]{1,20})?([eE][+-]?[0-9]{1,3})?")
 
 
 def text(members: Mapping[str, Any], name: str, most: int, default: str | None = None) -> str:
@@ -60,7 +60,7 @@ def unscaled(value: Any, name: str) -> int:
         if abs(value) * limits.QUANTITY_SCALE > limits.QUANTITY_MAX:
             raise bad(f"{name}: beyond 999,999,999,999.999999")
         return value * limits.QUANTITY_SCALE
-    if isinstance(value, str) and len(value) > QUANTITY_LENGTH_MAX:
+    if isinstance(value, str) and not _NUMBER.fullmatch(value):
         raise bad(f"{name}: a number is expected")
     try:
         return to_unscaled(value)

@@ -7,13 +7,14 @@ a tenth, and 1e400 is a number too large, not infinity.
 
 import json
 from collections import Counter
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from typing import Any, Final
 
 from producers.gateway.problems import Problem, bad
 
 DEPTH_MAX: Final = 16  # The deepest body of the interface, a configuration, has 6.
 NUMBER_LENGTH_MAX: Final = 64
+EXPONENT_MAX: Final = 1_000  # Far beyond every quantity, far below what decimal cannot compare.
 
 
 def _members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -34,10 +35,10 @@ def _members_as_written(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 def _decimal(text: str) -> Decimal:
     if len(text) > NUMBER_LENGTH_MAX:
         raise ValueError("a number is too long")
-    try:
-        return Decimal(text)
-    except InvalidOperation as error:
-        raise ValueError(f"the number {text} is out of range") from error
+    number = Decimal(text)
+    if abs(number.adjusted()) > EXPONENT_MAX:
+        raise ValueError(f"the number {text} is out of range")
+    return number
 
 
 def _integer(text: str) -> int:

@@ -25,7 +25,7 @@ def gateway(
 ) -> Iterator[GatewayProcess]:
     """The gateway that all tests ask."""
     home = tmp_path_factory.mktemp("gateway")
-    with gateway_process(http_stack, home) as process:
+    with gateway_process(http_stack, home, {"HOLDFAST_GATEWAY_WIPE_ALLOWED": "true"}) as process:
         yield process
 
 
