@@ -16,6 +16,7 @@ from holdfast.commands import (
     stack,
     token,
     topics,
+    view,
     worker,
 )
 
@@ -30,6 +31,7 @@ app.add_typer(topics.schemas_app, name="schemas")
 app.add_typer(config.app, name="config")
 app.add_typer(connector.app, name="connector")
 app.add_typer(offsets.app, name="offsets")
+app.add_typer(view.app, name="view")
 people.register(app)
 audit.register(app)
 demo.register(app)

@@ -1,0 +1,241 @@
+"""Keeps Redis in step with the changelog: builds a generation where there is none, then follows.
+
+The rule: nothing is remembered but in Redis. Whenever something is not as expected (another
+generation is served, a position is not where it was left, Redis was away), the positions are read
+from Redis again and the changelog from there on. Where a generation cannot be caught up, another is
+built beside it while it is still served.
+"""
+
+import threading
+import time
+from collections.abc import Mapping
+from typing import Any, Final
+
+import redis
+import structlog
+from confluent_kafka import KafkaException
+
+from processor.view import metrics
+from processor.view.applier import Applier, Superseded
+from processor.view.changelog import Changelog
+from processor.view.generations import Client, Generations, now_ms
+from processor.view.keys import GenerationKeys, Names, Position, Report, encode
+from processor.view.plan import Batch
+from processor.view.settings import ViewSettings
+from schemas import topics
+
+POLL_S: Final = 0.5
+REPORT_EVERY_S: Final = 0.5
+SUPERSEDED_WAIT_S: Final = 0.1  # Lets somebody else who applies get on.
+RETRY_AFTER_S: Final = 0.5  # Redis or the broker is away.
+# The mark of a deleted row may be compacted away this long after it was written; a generation that
+# was not followed for half of that could keep rows that are gone.
+POSITION_AGE_MS_MAX: Final = topics.TOMBSTONE_RETENTION_MS // 2
+
+log = structlog.get_logger(__name__)
+
+
+class Stopped(Exception):
+    """It was asked to stop."""
+
+
+class Outdated(Exception):
+    """The served generation cannot be caught up with the changelog: another must be built."""
+
+
+class Follower:
+    """One process's work. Blocking; `stop` may be called from a signal handler or a thread."""
+
+    def __init__(
+        self, settings: ViewSettings, kafka: Mapping[str, Any], topic: str = topics.CHANGELOG
+    ) -> None:
+        self._settings = settings
+        self._kafka = kafka
+        self._topic = topic
+        self._names = Names(settings.prefix)
+        self._redis: Client = redis.Redis.from_url(**settings.connection())
+        self._generations = Generations(self._redis, self._names)
+        self._stopping = threading.Event()
+        self._reported_at = 0.0
+        self._behind_since_ms: dict[int, int] = {}
+        self.is_following = False
+
+    def stop(self) -> None:
+        """Make `run` return soon, after the transaction under way."""
+        self._stopping.set()
+
+    def run(self) -> None:
+        """Follow until `stop`; builds what is missing first.
+
+        Raises:
+            ChangelogMissing: the topic is not there.
+
+        """
+        while not self._stopping.is_set():
+            changelog = Changelog(self._kafka, self._topic)
+            try:
+                self._run_once(changelog)
+            except Stopped:
+                return
+            except Superseded as reason:
+                metrics.SUPERSEDED.inc()
+                log.info("reading the positions again", reason=str(reason))
+                self._stopping.wait(SUPERSEDED_WAIT_S)
+            except redis.RedisError as error:
+                metrics.REDIS_ERRORS.inc()
+                log.warning("redis does not answer", error=str(error))
+                self._stopping.wait(RETRY_AFTER_S)
+            except KafkaException as error:
+                log.warning("the changelog cannot be read", error=str(error.args[0]))
+                self._stopping.wait(RETRY_AFTER_S)
+            finally:
+                self.is_following = False
+                changelog.close()
+
+    def rebuild(self) -> str:
+        """Build another generation beside the served one, and serve it; returns its name.
+
+        Raises:
+            Superseded: somebody else was faster.
+            Stopped: it was asked to stop.
+            redis.RedisError: Redis does not answer.
+            KafkaException: the changelog cannot be read.
+
+        """
+        changelog = Changelog(self._kafka, self._topic)
+        try:
+            return self._build(changelog).decode()
+        finally:
+            changelog.close()
+
+    def _run_once(self, changelog: Changelog) -> None:
+        name = self._generations.live()
+        metrics.BUILDING.set(name is None)
+        if name is None:
+            log.info("nothing is served: building")
+            name = self._build(changelog)
+            metrics.BUILDING.set(0)
+        try:
+            self._follow(changelog, self._names.generation(name))
+        except Outdated as reason:
+            log.warning("the generation cannot be caught up: building", reason=str(reason))
+            self._build(changelog)
+
+    # A new generation.
+
+    def _build(self, changelog: Changelog) -> bytes:
+        """Fill a new generation up to the end of the changelog, and serve it."""
+        started = time.monotonic()
+        served = self._generations.live()
+        self._generations.drop_abandoned()
+        keys = self._generations.begin()
+        try:
+            self._fill(changelog, keys, served)
+        except (Superseded, Stopped):
+            self._generations.drop(keys.name)
+            raise
+        metrics.REBUILDS.inc()
+        seconds = round(time.monotonic() - started, 1)
+        log.info("generation served", generation=keys.name.decode(), seconds=seconds)
+        if served is not None:
+            self._generations.drop(served)
+        return keys.name
+
+    def _fill(self, changelog: Changelog, keys: GenerationKeys, served: bytes | None) -> None:
+        applier = self._applier(keys, serving=False)
+        partitions = changelog.partitions()
+        self._redis.mset(
+            {keys(b"topic"): changelog.topic_id(), keys(b"partitions"): len(partitions)}
+        )
+        ends = changelog.ends(partitions)
+        positions = applier.positions(partitions)
+        changelog.seek(positions)
+        reported = time.monotonic()
+        while any(changelog.position(partition) < end for partition, end in ends.items()):
+            self._stop_if_asked()
+            for batch in self._apply(applier, changelog.poll(POLL_S)):
+                positions[batch.partition] = batch.end()
+            if time.monotonic() - reported > REPORT_EVERY_S:
+                reported = time.monotonic()
+                self._generations.report(keys)
+        applied = {
+            partition: position for partition, position in positions.items() if position.offset
+        }
+        if not self._generations.switch(keys, served, applied):
+            raise Superseded("another generation is served, or redis was wiped")
+
+    # The generation that is served.
+
+    def _follow(self, changelog: Changelog, keys: GenerationKeys) -> None:
+        applier = self._applier(keys, serving=True)
+        partitions = changelog.partitions()
+        positions = applier.positions(partitions)
+        self._check(changelog, keys, positions)
+        changelog.seek(positions)
+        log.info("following", generation=keys.name.decode(), partitions=len(partitions))
+        self.is_following = True
+        while True:
+            self._stop_if_asked()
+            self._apply(applier, changelog.poll(POLL_S))
+            if time.monotonic() - self._reported_at > REPORT_EVERY_S:
+                self._report(changelog, keys, partitions)
+
+    def _check(
+        self, changelog: Changelog, keys: GenerationKeys, positions: Mapping[int, Position]
+    ) -> None:
+        """Whether the generation can be caught up.
+
+        Raises:
+            Outdated: it cannot.
+
+        """
+        if self._redis.get(keys(b"topic")) != changelog.topic_id():
+            raise Outdated("the changelog was made anew")
+        ends = changelog.ends([*positions])
+        for partition, position in positions.items():
+            if position.offset > ends[partition]:
+                raise Outdated(f"partition {partition} ends before the position")
+            age_ms = now_ms() - position.appended_at_ms
+            behind = 0 < position.offset < ends[partition] - 1
+            if behind and age_ms > POSITION_AGE_MS_MAX:
+                raise Outdated(f"partition {partition} was not followed for too long")
+
+    def _report(self, changelog: Changelog, keys: GenerationKeys, partitions: list[int]) -> None:
+        """Say how far behind it is; find out whether another generation is served."""
+        self._reported_at = time.monotonic()
+        now = now_ms()
+        lags = {partition: changelog.lag(partition) for partition in partitions}
+        for partition, lag in lags.items():
+            metrics.LAG_RECORDS.labels(partition).set(lag)
+            if lag:
+                self._behind_since_ms.setdefault(partition, now)
+            else:
+                self._behind_since_ms.pop(partition, None)
+        oldest = min(self._behind_since_ms.values(), default=now)
+        report = Report(sum(lags.values()), now - oldest, now)
+        # Kept for a while only: a generation that was dropped must not come back through it.
+        self._redis.set(keys.health, encode(report), ex=60)
+        if self._generations.live() != keys.name:
+            raise Superseded("another generation is served, or none")
+
+    # Both.
+
+    def _applier(self, keys: GenerationKeys, *, serving: bool) -> Applier:
+        answers_ms = self._settings.answers_ms
+        return Applier(self._redis, self._names, keys, serving=serving, answers_ms=answers_ms)
+
+    def _apply(self, applier: Applier, batches: list[Batch]) -> list[Batch]:
+        if batches:
+            started = time.monotonic()
+            applier.apply(batches)
+            metrics.APPLY_SECONDS.observe(time.monotonic() - started)
+            metrics.BATCHES.inc()
+            metrics.ROWS.inc(sum(len(batch.rows) for batch in batches))
+            now = now_ms()
+            oldest_ms = min(batch.first_at_ms or now for batch in batches)
+            metrics.LAG_SECONDS.observe(max(0, now - oldest_ms) / 1000)
+        return batches
+
+    def _stop_if_asked(self) -> None:
+        if self._stopping.is_set():
+            raise Stopped

@@ -1,0 +1,147 @@
+"""Names of the view's keys in Redis, and what is kept under each.
+
+A *generation* is one whole copy of the changelog. The key `live` names the generation that is
+served; a rebuild fills another one beside it and then moves the name. The rule: every key but
+`live` and `builds` begins with its generation, so that copies never mix and an old one can be
+dropped by its prefix.
+
+    <prefix>:live              name of the generation that is served
+    <prefix>:builds            generation being filled -> when its builder last reported (ms)
+    <prefix>:<generation>:
+      at:<partition>           `Position`: up to where the changelog is applied
+      topic, partitions        incarnation of the changelog; number of its partitions
+      health                   `Report` of the process that applies
+      c, cv                    partition -> configuration document; counter of changes
+      s:<org>/<product>        stock row key -> value: all leaves and levels of a product
+      pl                       product-location hash -> <org>/<product>
+      w:<org>/<site>/<place>   set of the products that were ever seen at a warehouse
+      h                        hold key (reservation 12, number 8) -> hold row
+      ha hr: hp: hl: ho: hc:   holds: all, by reservation, product, warehouse, order, channel
+      hx                       holds that expire, soonest first
+      a:R<id>, a:E<id>         answer of a request or event id, with an expiry
+      l:<partition>            latest answers, newest first
+      f, fi                    failed offsets, and their order
+
+"/" stands for the unit separator, which is in no name. Indexes of holds are sorted sets in which
+every score is 0 and the member is a time (8, big-endian) and the hold key: so a page begins behind
+its cursor without counting.
+"""
+
+from typing import Final
+
+import msgspec
+
+from processor.inventory import rows as row
+from processor.inventory.identity import UNIT
+
+SEPARATOR: Final = UNIT.encode()
+HOLD_KEY_BYTES: Final = 20
+MEMBER_BYTES: Final = 28
+
+Entry = tuple[bytes, bytes]  # Index (the end of its key) and member.
+
+
+class Position(msgspec.Struct, frozen=True, array_like=True):
+    """Up to where one partition of the changelog is applied.
+
+    Attributes:
+        offset: next offset to read.
+        appended_at_ms: broker time of the last row applied.
+        sources: source topic to the next offset to be decided, as of the last watermark row.
+
+    """
+
+    offset: int
+    appended_at_ms: int
+    sources: dict[str, int]
+
+
+class Report(msgspec.Struct, frozen=True, array_like=True):
+    """What a view process last said of itself; times in ms since 1970 UTC."""
+
+    lag_records: int
+    lag_ms: int
+    at_ms: int
+
+
+decode_position: Final = msgspec.msgpack.Decoder(Position).decode
+decode_report: Final = msgspec.msgpack.Decoder(Report).decode
+encode: Final = msgspec.msgpack.Encoder().encode
+
+
+class Names:
+    """Keys that belong to no generation."""
+
+    def __init__(self, prefix: str) -> None:
+        self.prefix = prefix.encode()
+        self.live = b"%b:live" % self.prefix
+        self.builds = b"%b:builds" % self.prefix
+
+    def generation(self, name: bytes) -> "GenerationKeys":
+        """Keys of one generation."""
+        return GenerationKeys(self.prefix, name)
+
+
+class GenerationKeys:
+    """Keys of one generation; see the module for what they hold."""
+
+    __slots__ = ("all", "answers", "health", "name", "prefix")
+
+    def __init__(self, prefix: bytes, name: bytes) -> None:
+        self.name = name
+        self.prefix = b"%b:%b:" % (prefix, name)
+        self.health = self.prefix + b"health"
+        self.answers = self.prefix + b"a:"
+
+    def __call__(self, end: bytes) -> bytes:
+        """Key with this end."""
+        return self.prefix + end
+
+    def at(self, partition: int) -> bytes:
+        """Key of a partition's position."""
+        return b"%bat:%d" % (self.prefix, partition)
+
+    def latest(self, partition: int) -> bytes:
+        """Key of a partition's latest answers."""
+        return b"%bl:%d" % (self.prefix, partition)
+
+    def stock(self, product: bytes) -> bytes:
+        """Key of a product's stock rows."""
+        return b"%bs:%b" % (self.prefix, product)
+
+
+def joined(*names: str) -> bytes:
+    """Names as one part of a key."""
+    return UNIT.join(names).encode()
+
+
+def _when(time_ms: int) -> bytes:
+    return time_ms.to_bytes(8, "big")
+
+
+def hold_entries(key: bytes, value: bytes) -> list[Entry]:
+    """Every index entry of a hold; `key`: without the kind byte, `value`: its row."""
+    hold = row.decode_hold(value)
+    place = row.decode_place(hold)
+    dimensions = place.dimensions
+    member = _when(hold.created_at_ms) + key
+    entries = [
+        (b"ha", member),
+        (b"hr:" + key[:12], member),
+        (b"hp:" + joined(place.organization_id, place.product_id), member),
+    ]
+    site, location = dimensions.get("siteid"), dimensions.get("locationid")
+    if site and location:
+        entries.append((b"hl:" + joined(place.organization_id, site, location), member))
+    if hold.order_id:
+        entries.append((b"ho:" + hold.order_id.encode(), member))
+    if hold.channel:
+        entries.append((b"hc:" + hold.channel.encode(), member))
+    if hold.expires_at_ms:
+        entries.append((b"hx", _when(hold.expires_at_ms) + key))
+    return entries
+
+
+def failure_member(key: bytes, value: bytes) -> bytes:
+    """Index member of a failed offset, oldest first; `key`: its id."""
+    return _when(row.decode_failure(value).at_ms) + key

@@ -1,0 +1,299 @@
+"""Quantities on hand from stock rows: filtered, grouped and summed, calculated measures worked out.
+
+Pure. The rule: a group's calculated measure is the signed sum of the group's physical measures (IV
+2.4), and what is reserved is the sum of the levels' totals in the group. A row without a value for
+a dimension belongs to the group "" of it. Levels are separate records, as in the original: what was
+reserved for a warehouse as a whole is in the warehouse's sum, and in no colour's.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Final, NamedTuple
+
+from processor.inventory.configuration import BASE_DIMENSIONS, Configuration
+from processor.view.plan import StockRow
+from schemas.queries import (
+    COMBINATIONS_MAX,
+    PRODUCTS_MAX,
+    Combinations,
+    OnHandPage,
+    OnHandQuery,
+    OnHandRow,
+    QueryInvalid,
+)
+
+ORGANIZATION: Final = "organizationid"
+SITE: Final = "siteid"
+WAREHOUSE: Final = "locationid"
+_KNOWN: Final = frozenset(BASE_DIMENSIONS)
+
+Place = tuple[str, str, str]  # organization, site, warehouse
+
+
+class Formulas:
+    """What questions need of a configuration, worked out once."""
+
+    __slots__ = ("_split", "by_product", "calculated", "mappings")
+
+    def __init__(self, configuration: Configuration) -> None:
+        self.by_product = configuration.partition.rule == "by-product"
+        self.mappings: dict[str, Mapping[str, str]] = {
+            name: source.dimension_mappings for name, source in configuration.data_sources.items()
+        }
+        self.calculated = [
+            (
+                source,
+                name,
+                [(term.measure, term.sign) for term in configuration.terms(f"{source}.{name}")],
+            )
+            for source, content in configuration.data_sources.items()
+            for name in content.calculated_measures
+        ]
+        self._split: dict[str, tuple[str, str]] = {}
+
+    def quantities(self, sums: Mapping[str, int]) -> dict[str, dict[str, int]]:
+        """Physical measures by source, and with them every calculated measure."""
+        told: dict[str, dict[str, int]] = {}
+        split = self._split
+        for measure, quantity in sums.items():
+            parts = split.get(measure)
+            if parts is None:
+                source, _, name = measure.partition(".")
+                parts = split[measure] = (source, name)
+            inside = told.get(parts[0])
+            if inside is None:
+                told[parts[0]] = {parts[1]: quantity}
+            else:
+                inside[parts[1]] = quantity
+        find = sums.get
+        for source, name, terms in self.calculated:
+            total = 0
+            for measure, sign in terms:
+                quantity = find(measure, 0)
+                if quantity:
+                    total += sign * quantity
+            inside = told.get(source)
+            if inside is None:
+                told[source] = {name: total}
+            else:
+                inside[name] = total
+        return told
+
+
+class Selection(NamedTuple):
+    """A question with its names resolved.
+
+    Attributes:
+        filters: (dimension, values allowed), without those that allow all.
+        combinations: names and the rows wanted, None for all.
+
+    """
+
+    organization_ids: tuple[str, ...]
+    product_ids: tuple[str, ...]
+    filters: tuple[tuple[str, frozenset[str]], ...]
+    group_by: tuple[str, ...]
+    combinations: tuple[tuple[str, ...], frozenset[tuple[str, ...]]] | None
+
+    def fits(self, stock: StockRow) -> bool:
+        """Whether a row is asked for."""
+        dimensions = stock.dimensions
+        for name, values in self.filters:
+            if dimensions.get(name, "") not in values:
+                return False
+        if self.combinations is None:
+            return True
+        names, rows = self.combinations
+        own = [
+            stock.organization_id if name == ORGANIZATION else dimensions.get(name, "")
+            for name in names
+        ]
+        return tuple(own) in rows
+
+    def places(self) -> list[Place]:
+        """Warehouses the question is about, in order; empty if it does not name any."""
+        if self.combinations is not None:
+            return self._places_of_combinations(*self.combinations)
+        allowed = dict(self.filters)
+        sites, warehouses = allowed.get(SITE), allowed.get(WAREHOUSE)
+        if not sites or not warehouses:
+            return []
+        return sorted(
+            (organization, site, warehouse)
+            for organization in self.organization_ids
+            for site in sites
+            for warehouse in warehouses
+        )
+
+    def _places_of_combinations(
+        self, names: tuple[str, ...], rows: frozenset[tuple[str, ...]]
+    ) -> list[Place]:
+        if SITE not in names or WAREHOUSE not in names:
+            return []
+        site, warehouse = names.index(SITE), names.index(WAREHOUSE)
+        pairs = {(row[site], row[warehouse]) for row in rows}
+        return sorted((name, *pair) for name in self.organization_ids for pair in pairs)
+
+
+def select(query: OnHandQuery, formulas: Formulas) -> Selection:
+    """Resolve the names of a question, and check that it is not too wide (IV 4, 4.6).
+
+    Raises:
+        QueryInvalid: with what to ask instead.
+
+    """
+    mapping = _mapping(query.dimension_data_source, formulas)
+    filters = tuple(
+        (_base(name, mapping), frozenset(values)) for name, values in query.filters.items()
+    )
+    combinations = _combinations(query.combinations, mapping)
+    added = () if combinations is None else combinations[0]
+    names = [*(_base(name, mapping) for name in query.group_by), *added]
+    found = Selection(
+        query.organization_ids,
+        tuple(dict.fromkeys(query.product_ids)),
+        tuple((name, values) for name, values in filters if values),
+        tuple(name for name in dict.fromkeys(names) if name != ORGANIZATION),
+        combinations,
+    )
+    _check(query, found, formulas)
+    return found
+
+
+def _check(query: OnHandQuery, selection: Selection, formulas: Formulas) -> None:
+    if not query.organization_ids:
+        raise QueryInvalid("name an organization")
+    if query.page_number < 1 or query.page_size < 0:
+        raise QueryInvalid("pages are numbered from 1 and hold at least one warehouse")
+    if len(selection.product_ids) > PRODUCTS_MAX:
+        raise QueryInvalid(f"name at most {PRODUCTS_MAX} products")
+    if formulas.by_product and not selection.product_ids:
+        raise QueryInvalid("partitioned by product: name a product")
+    combinations = selection.combinations
+    if combinations is not None and not formulas.by_product:
+        missing = {SITE, WAREHOUSE} - set(combinations[0])
+        if missing:
+            raise QueryInvalid(f"an exact query must name {' and '.join(sorted(missing))}")
+    places = _span(selection)
+    if not places and not selection.product_ids:
+        raise QueryInvalid("name products, or sites and warehouses")
+    if places > COMBINATIONS_MAX and not query.page_size:
+        raise QueryInvalid(
+            f"{places} combinations of site and warehouse; {COMBINATIONS_MAX} are the most "
+            "without pages"
+        )
+
+
+def _span(selection: Selection) -> int:
+    """How many warehouses the question spans, counted before they are listed."""
+    if selection.combinations is not None:
+        return len(selection.combinations[1]) if selection.places() else 0
+    allowed = dict(selection.filters)
+    return len(allowed.get(SITE, ())) * len(allowed.get(WAREHOUSE, ()))
+
+
+def _mapping(source: str, formulas: Formulas) -> Mapping[str, str]:
+    if not source:
+        return {}
+    mapping = formulas.mappings.get(source.lower())
+    if mapping is None:
+        raise QueryInvalid(f"unknown data source {source[:64]!r}")
+    return mapping
+
+
+def _base(name: str, mapping: Mapping[str, str]) -> str:
+    lower = name.lower()
+    base = mapping.get(lower, lower)
+    if base not in _KNOWN:
+        raise QueryInvalid(f"unknown dimension {name[:64]!r}")
+    return base
+
+
+def _combinations(
+    given: Combinations | None, mapping: Mapping[str, str]
+) -> tuple[tuple[str, ...], frozenset[tuple[str, ...]]] | None:
+    if given is None:
+        return None
+    names = tuple(
+        ORGANIZATION if name.lower() == ORGANIZATION else _base(name, mapping)
+        for name in given.names
+    )
+    if len(set(names)) < len(names):
+        raise QueryInvalid("a dimension is named twice")
+    if any(len(row) != len(names) for row in given.rows):
+        raise QueryInvalid("a row of values needs one value for each dimension")
+    return names, frozenset(given.rows)
+
+
+GroupKey = tuple[str, ...]
+
+
+def on_hand(
+    rows: Iterable[StockRow], selection: Selection, query: OnHandQuery, formulas: Formulas
+) -> OnHandPage:
+    """Answer a question from the stock rows of its products."""
+    fitting: Iterable[StockRow] = rows
+    if selection.filters or selection.combinations is not None:
+        fitting = [stock for stock in rows if selection.fits(stock)]
+    has_more = False
+    if query.page_size:
+        fitting, has_more = _page(list(fitting), query)
+    sums = _sums(fitting, selection.group_by)
+    told = [
+        _row(key, total, selection.group_by, formulas, query) for key, total in sorted(sums.items())
+    ]
+    return OnHandPage([row for row in told if row.quantities], has_more)
+
+
+def _sums(rows: Iterable[StockRow], group_by: Sequence[str]) -> dict[GroupKey, dict[str, int]]:
+    """Physical measures of every group."""
+    sums: dict[GroupKey, dict[str, int]] = {}
+    for stock in rows:
+        content = stock.content
+        dimensions = stock.dimensions
+        key = (
+            stock.organization_id,
+            stock.product_id,
+            *[dimensions.get(name, "") for name in group_by],
+        )
+        total = sums.get(key)
+        if total is None:
+            total = sums[key] = {}
+        if isinstance(content, str):
+            assert isinstance(stock.extra, int)
+            total[content] = total.get(content, 0) + stock.extra
+        else:
+            for measure, quantity in content.items():
+                total[measure] = total.get(measure, 0) + quantity
+    return sums
+
+
+def _row(
+    key: GroupKey,
+    sums: Mapping[str, int],
+    group_by: Sequence[str],
+    formulas: Formulas,
+    query: OnHandQuery,
+) -> OnHandRow:
+    quantities = formulas.quantities(sums)
+    if not query.return_negative:
+        quantities = {
+            source: kept
+            for source, measures in quantities.items()
+            if (kept := {name: value for name, value in measures.items() if value >= 0})
+        }
+    return OnHandRow(key[0], key[1], dict(zip(group_by, key[2:], strict=True)), quantities)
+
+
+def _page(rows: list[StockRow], query: OnHandQuery) -> tuple[list[StockRow], bool]:
+    """Rows of the page's warehouses, and whether there are more warehouses."""
+    warehouses = sorted({warehouse_of(stock) for stock in rows})
+    start = (query.page_number - 1) * query.page_size
+    chosen = frozenset(warehouses[start : start + query.page_size])
+    has_more = len(warehouses) > start + query.page_size
+    return [stock for stock in rows if warehouse_of(stock) in chosen], has_more
+
+
+def warehouse_of(stock: StockRow) -> Place:
+    """Warehouse of a row, "" where it has none."""
+    dimensions = stock.dimensions
+    return stock.organization_id, dimensions.get(SITE, ""), dimensions.get(WAREHOUSE, "")
