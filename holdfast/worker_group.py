@@ -33,7 +33,8 @@ def options_of(number: int, given: Mapping[str, object], data_dir: Path) -> list
     if own.get("group_instance_id"):
         own["group_instance_id"] = f"{own['group_instance_id']}-{number + 1}"
     names = {"bootstrap_servers": "bootstrap"}
-    return [
+    flags = ["--standby"] if own.pop("standby", None) else []
+    return flags + [
         word
         for name, value in own.items()
         if value is not None

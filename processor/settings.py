@@ -15,6 +15,7 @@ import msgspec
 from msgspec import Meta
 
 _Port = Annotated[int, Meta(ge=0, le=65535)]
+_TopicName = Annotated[str, Meta(pattern=r"^[A-Za-z0-9._-]{1,249}$")]
 
 
 class KafkaConnection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -96,6 +97,10 @@ class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     Attributes:
         data_dir: directory of this worker alone (RocksDB, instance id, schema cache); safe to lose.
         session_timeout_ms: silence after which the group gives this worker's partitions away.
+        standby: keep copies of the partitions that other workers decide, so that taking them over
+            takes no longer than noticing that their worker is gone; costs their disk and CPU.
+        reply_topics: topics that a request may name for a copy of its result; see
+            `processor.replies`. They must exist, as long as a worker runs.
         http_port: /live, /ready and /metrics on loopback; 0 for none.
         web_port: the member's name within the group on one host; distinct per worker.
         log_format: console or json.
@@ -109,6 +114,8 @@ class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     session_timeout_ms: Annotated[int, Meta(ge=500, le=1_800_000)] = 10_000
     group_instance_id: str | None = None
     cache_mb: Annotated[int, Meta(ge=8, le=1_048_576)] = 256
+    standby: bool = False
+    reply_topics: tuple[_TopicName, ...] = ()
     http_port: _Port = 0
     web_port: _Port = 6066
     log_format: str = "console"
@@ -123,6 +130,8 @@ _VARIABLES: Mapping[str, str] = {
     "HOLDFAST_SESSION_TIMEOUT_MS": "session_timeout_ms",
     "HOLDFAST_GROUP_INSTANCE_ID": "group_instance_id",
     "HOLDFAST_CACHE_MB": "cache_mb",
+    "HOLDFAST_STANDBY": "standby",
+    "HOLDFAST_REPLY_TOPICS": "reply_topics",
     "HOLDFAST_HTTP_PORT": "http_port",
     "HOLDFAST_WEB_PORT": "web_port",
     "HOLDFAST_LOG_FORMAT": "log_format",
@@ -163,6 +172,8 @@ def from_environment(
     }
     given = {name: value for name, value in overrides.items() if value is not None}
     merged = {**(defaults or {}), **values, **given}
+    if isinstance(merged.get("reply_topics"), str):
+        merged["reply_topics"] = tuple(filter(None, merged["reply_topics"].split(",")))
     default_bootstrap = merged.pop("bootstrap_servers", None)
     if "bootstrap_servers" in given or "bootstrap_servers" not in kafka:
         kafka["bootstrap_servers"] = default_bootstrap

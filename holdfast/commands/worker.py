@@ -45,6 +45,10 @@ def worker(
     group_instance_id: Annotated[
         str | None, typer.Option(help="Static membership: a restart causes no rebalance.")
     ] = None,
+    standby: Annotated[
+        bool | None,
+        typer.Option("--standby", help="Keep copies of other workers' partitions: fast take-over."),
+    ] = None,
     http_port: Annotated[
         int | None, typer.Option(help="/live, /ready and /metrics on loopback; 0: none.")
     ] = None,
@@ -75,6 +79,7 @@ def worker(
         "app_id": app_id,
         "session_timeout_ms": session_timeout_ms,
         "group_instance_id": group_instance_id,
+        "standby": standby,
         "http_port": http_port,
         "web_port": web_port,
         "cache_mb": cache_mb,

@@ -27,6 +27,7 @@ from processor.engine.membership import check_layout
 from processor.engine.ownership import EngineTableManager, Kafka, Ownership
 from processor.engine.ports import Domain
 from processor.engine.restore import OffsetReader, Restorer
+from processor.engine.standby import Standby
 from processor.engine.ticks import TICK_SECONDS, Ticker
 from processor.engine.transaction import TransactionWriter
 from processor.engine.transport import BatchTransport, Polled
@@ -42,17 +43,20 @@ class EngineSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Everything the engine is told; read from nowhere else.
 
     Attributes:
-        app_id: consumer group, and prefix of the changelog and of the transactional id. bootstrap:
-        Kafka addresses, comma-separated. table: name of the Faust table whose changelog holds the
-        rows. sources: source topics; all have the partition count of the changelog. data_dir:
-        directory of this worker alone; safe to lose. session_timeout_ms: silence after which the
-        group gives this worker's partitions away; also how long an
-            open transaction of a dead worker holds back readers.
+        app_id: consumer group, and prefix of the changelog and of the transactional id.
+        bootstrap: Kafka addresses, comma-separated.
+        table: name of the Faust table whose changelog holds the rows.
+        sources: source topics; all have the partition count of the changelog.
+        data_dir: directory of this worker alone; safe to lose.
+        session_timeout_ms: silence after which the group gives this worker's partitions away; also
+            how long an open transaction of a dead worker holds back readers.
         heartbeat_ms: pause between two signs of life; a third of the session timeout or less.
-        group_instance_id: static membership (KIP-345), None for none. cache_bytes: RocksDB block
-        cache of the worker. web_port: Faust's web server; distinct per worker on one host, since it
-        is the member's name. crash_at, crash_after: crash point of the fault campaign and batches
-        to let pass first.
+        group_instance_id: static membership (KIP-345), None for none.
+        cache_bytes: RocksDB block cache of the worker.
+        web_port: Faust's web server; distinct per worker on one host, since it is the member's
+            name.
+        standby: keep copies of the partitions that others decide.
+        crash_at, crash_after: crash point of the fault campaign and batches to let pass first.
 
     """
 
@@ -66,6 +70,7 @@ class EngineSettings(msgspec.Struct, frozen=True, kw_only=True):
     group_instance_id: str | None = None
     cache_bytes: int = 256 * 1024 * 1024
     web_port: int = 6066
+    standby: bool = False
     crash_at: str | None = None
     crash_after: int = 0
 
@@ -92,6 +97,7 @@ class EngineApp(faust.App):
     writer: TransactionWriter
     offsets: OffsetReader
     ticker: Ticker
+    standby: Standby | None
     _stop_by: float = math.inf
     _stop_timer: threading.Timer | None = None
 
@@ -185,6 +191,8 @@ def create_app(settings: EngineSettings, domain: Domain, kafka: Kafka) -> Engine
     _wire(app, settings, domain, kafka)
     _declare_agent(app, settings)
     _declare_timers(app)
+    if app.standby is not None:
+        _declare_standby(app, app.standby)
     return app
 
 
@@ -203,6 +211,7 @@ def _wire(app: EngineApp, settings: EngineSettings, domain: Domain, kafka: Kafka
     app.offsets = OffsetReader(kafka.librdkafka(), settings.app_id)
     app.ticker = Ticker(kafka.librdkafka(), domain)
     app.flow = Cycle(domain, app.writer, on_aborted=app.tables.assign_again, reach=reach)
+    app.standby = Standby(kafka.aiokafka(), app.changelog) if settings.standby else None
     app.ownership = Ownership(
         domain,
         kafka,
@@ -215,6 +224,7 @@ def _wire(app: EngineApp, settings: EngineSettings, domain: Domain, kafka: Kafka
         restorer=Restorer(
             kafka.aiokafka(), changelog=app.changelog, offsets=app.offsets, executor=executor
         ),
+        standby=app.standby,
         executor=executor,
     )
 
@@ -247,6 +257,18 @@ def _declare_timers(app: EngineApp) -> None:
     async def tick() -> None:
         """Keep time moving where something comes due."""
         app.ticker.tick(app.flow.assignment)
+
+
+def _declare_standby(app: EngineApp, standby: Standby) -> None:
+    @app.task  # type: ignore[untyped-decorator]
+    async def follow() -> None:
+        """Keep the copies up."""
+        try:
+            await standby.run()
+        except asyncio.CancelledError:
+            raise
+        except BaseException as error:  # noqa: BLE001 - a copy that was written wrongly is worse
+            fail_stop("the standby broke", error)
 
 
 def _instance_name(settings: EngineSettings) -> str:

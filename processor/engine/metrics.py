@@ -8,6 +8,11 @@ DECIDED = Counter(
     "holdfast_records_decided_total", "Source records decided and committed.", ["topic"]
 )
 DEAD_LETTERS = Counter("holdfast_dead_letters_total", "Records sent to the dead letters.")
+REPLIES_REFUSED = Counter(
+    "holdfast_replies_refused_total",
+    "Results not copied to the topic that their request named, by reason.",
+    ["reason"],
+)
 BATCHES = Counter("holdfast_batches_committed_total", "Kafka transactions committed.")
 ABORTED = Counter(
     "holdfast_batches_aborted_total", "Kafka transactions aborted; their records are read again."
@@ -26,6 +31,9 @@ STORE_SECONDS = Histogram(
     buckets=_COMMIT_BUCKETS,
 )
 RESTORED_ROWS = Counter("holdfast_restored_rows_total", "Changelog rows restored.")
+STANDBY_ROWS = Counter(
+    "holdfast_standby_rows_total", "Changelog rows of other workers' partitions, kept as copies."
+)
 RESTORE_SECONDS = Histogram("holdfast_restore_seconds", "Duration of a restore on assignment.")
 PARTITIONS_OWNED = Gauge("holdfast_partitions_owned", "Partitions this worker decides for now.")
 DRIFTS = Counter(

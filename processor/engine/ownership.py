@@ -34,6 +34,7 @@ from processor.engine.membership import Membership
 from processor.engine.ports import Domain
 from processor.engine.restore import Restorer, SourceOffsets
 from processor.engine.rows import PartitionRows
+from processor.engine.standby import Standby
 from processor.engine.store import PartitionStore, shared_cache
 from processor.engine.transport import BatchConsumer, BatchConsumerThread
 
@@ -73,6 +74,7 @@ class Ownership:
         directory: Path,
         cache_bytes: int,
         restorer: Restorer,
+        standby: Standby | None,
         executor: ThreadPoolExecutor,
     ) -> None:
         self._domain = domain
@@ -84,6 +86,7 @@ class Ownership:
         self._directory = directory
         self._cache = shared_cache(cache_bytes)
         self._restorer = restorer
+        self._standby = standby
         self._executor = executor
         self._stores: dict[int, PartitionStore] = {}
         self._partitions = 0
@@ -119,15 +122,10 @@ class Ownership:
     ) -> WorkerAssignment:
         """Restore the partitions and put the consumer at their watermarks."""
         for number in set(self._stores) - numbers:
-            self._stores.pop(number).close()
+            self._let_go(number, self._stores.pop(number))
         for number in numbers - set(self._stores):
-            self._stores[number] = PartitionStore(
-                self._directory / f"stock-{number}.db",
-                cache=self._cache,
-                topic_id=self._topic_id,
-                derive=self._domain.derive,
-                indexed_kinds=self._domain.indexed_kinds,
-            )
+            copy = None if self._standby is None else self._standby.take(number)
+            self._stores[number] = copy or self._open_store(number)
         brokers = await self._restorer.restore(self._stores, self._sources)
         partitions = {number: self._open(number, brokers) for number in sorted(numbers)}
         await consumer.wait_not_fetching()
@@ -139,7 +137,31 @@ class Ownership:
             },
             changelog=self._changelog,
         )
+        self._watch_others()
         return WorkerAssignment(membership, partitions, self._sources)
+
+    def _open_store(self, number: int) -> PartitionStore:
+        return PartitionStore(
+            self._directory / f"stock-{number}.db",
+            cache=self._cache,
+            topic_id=self._topic_id,
+            derive=self._domain.derive,
+            indexed_kinds=self._domain.indexed_kinds,
+        )
+
+    def _let_go(self, number: int, store: PartitionStore) -> None:
+        if self._standby is None:
+            store.close()
+        else:
+            self._standby.watch(number, store)
+
+    def _watch_others(self) -> None:
+        """Keep a copy of every partition that others decide."""
+        if self._standby is None:
+            return
+        for number in set(range(self._partitions)) - set(self._stores):
+            if not self._standby.follows(number):
+                self._standby.watch(number, self._open_store(number))
 
     def _open(
         self, number: int, brokers: Mapping[tuple[str, int], SourceOffsets]
@@ -178,6 +200,8 @@ class Ownership:
         Looked at between two: a flush cannot be interrupted.
         """
         self._executor.shutdown(wait=False, cancel_futures=True)
+        if self._standby is not None:
+            self._stores.update(self._standby.take_all())
         while self._stores and time.monotonic() < stop_by:
             self._stores.popitem()[1].close()
         return len(self._stores)

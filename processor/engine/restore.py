@@ -120,8 +120,8 @@ class Restorer:
     async def _read_changelogs(
         self, stores: Mapping[int, PartitionStore], sources: Sequence[tuple[str, int]]
     ) -> tuple[int, dict[tuple[str, int], int]]:
-        tail = self._new_consumer("read_committed")
-        ends = self._new_consumer("read_uncommitted")
+        tail = changelog_consumer(self._client, "read_committed")
+        ends = changelog_consumer(self._client, "read_uncommitted")
         await tail.start()
         await ends.start()
         try:
@@ -134,7 +134,7 @@ class Restorer:
             tail.assign(list(tps.values()))
             behind: dict[int, int] = {}
             for partition, tp in tps.items():
-                start = _start_offset(
+                start = start_offset(
                     stores[partition], begin_offsets[tp], end_offsets[tp], int(time.time() * 1000)
                 )
                 tail.seek(tp, start)
@@ -177,22 +177,24 @@ class Restorer:
                 )
         return rows
 
-    def _new_consumer(self, isolation_level: str) -> AIOKafkaConsumer:
-        return AIOKafkaConsumer(
-            **self._client,
-            group_id=None,
-            enable_auto_commit=False,
-            auto_offset_reset="none",
-            isolation_level=isolation_level,
-            max_partition_fetch_bytes=FETCH_BYTES_MAX,
-            fetch_max_bytes=4 * FETCH_BYTES_MAX,
-            fetch_max_wait_ms=POLL_TIMEOUT_MS,
-            # TCP and the broker have checked; a third time costs a tenth of a restore.
-            check_crcs=False,
-        )
+
+def changelog_consumer(client: Mapping[str, Any], isolation_level: str) -> AIOKafkaConsumer:
+    """A consumer without a group, for partitions that are assigned and sought by hand."""
+    return AIOKafkaConsumer(
+        **client,
+        group_id=None,
+        enable_auto_commit=False,
+        auto_offset_reset="none",
+        isolation_level=isolation_level,
+        max_partition_fetch_bytes=FETCH_BYTES_MAX,
+        fetch_max_bytes=4 * FETCH_BYTES_MAX,
+        fetch_max_wait_ms=POLL_TIMEOUT_MS,
+        # TCP and the broker have checked; a third time costs a tenth of a restore.
+        check_crcs=False,
+    )
 
 
-def _start_offset(store: PartitionStore, begin: int, end: int, now_ms: int) -> int:
+def start_offset(store: PartitionStore, begin: int, end: int, now_ms: int) -> int:
     """Where to read the changelog from; wipes a database that cannot be caught up."""
     position = store.position
     if position.offset == 0:

@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
+from compose.ports import free_port
 from compose.stack import LocalStack
 from processor.engine.faults import CRASH_POINTS, EXIT_CRASH_POINT, EXIT_FAULT
 from schemas import limits, topics
@@ -110,6 +112,16 @@ class Cluster:
         self._reader.close()
 
 
+def metric(port: int, name: str) -> float:
+    """A figure of a worker, 0 while it does not answer."""
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:
+            lines = answer.read().decode().splitlines()
+    except OSError:
+        return 0.0
+    return next((float(line.split()[-1]) for line in lines if line.startswith(f"{name} ")), 0.0)
+
+
 @pytest.fixture
 def cluster(tmp_path: Path) -> Iterator[Cluster]:
     """Give a fresh broker to every test: they kill and restart."""
@@ -169,6 +181,25 @@ def test_more_workers_than_partitions_stand_by(cluster: Cluster) -> None:
     cluster.send(100)
     cluster.all_answered()
     assert spare.poll() is None
+
+
+def test_a_standby_takes_over_without_reading_the_changelog_again(cluster: Cluster) -> None:
+    """What an owner committed lies on the standby's disk when the owner dies: it reads the rest."""
+    owner = cluster.worker("one")
+    cluster.send(4_000, keys=4_000)
+    cluster.all_answered()
+    port = free_port()
+    cluster.worker("two", HOLDFAST_STANDBY="true", HOLDFAST_HTTP_PORT=str(port))
+    eventually(lambda: metric(port, "holdfast_partitions_owned") == 1, within_s=ANSWERS_WITHIN_S)
+    before = metric(port, "holdfast_restored_rows_total")
+    eventually(lambda: before + metric(port, "holdfast_standby_rows_total") >= 4_000)
+    cluster.send(500, keys=4_000)
+    cluster.all_answered()
+    owner.kill()
+    cluster.send(500, keys=4_000)
+    cluster.all_answered()
+    assert metric(port, "holdfast_partitions_owned") == 2
+    assert metric(port, "holdfast_restored_rows_total") - before <= 1_000
 
 
 def test_sigterm_hands_over_and_exits_quickly(cluster: Cluster) -> None:

@@ -163,6 +163,7 @@ def _worker_command(disk: Path, port: int) -> list[str]:
     return [
         *(sys.executable, "-m", "holdfast", "worker"),
         *("--data-dir", str(disk), "--web-port", str(port)),
+        *(() if disk.name == "worker-1" else ("--standby",)),
     ]
 
 

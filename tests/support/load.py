@@ -20,6 +20,7 @@ COLORS: Final = ("red", "blue", "green")
 SIZES: Final = ("small", "large")
 STOCK_AT_START: Final = 4  # pieces a row: soon gone, so that the edge is met all the time
 WAREHOUSES_PER_PARTITION: Final = 3
+FAR_MS: Final = 24 * 3_600_000  # Longer than any campaign.
 REMEMBERED_MAX: Final = 5_000
 ASKED_MAX: Final = 20_000  # Requests whose grant may still be learned.
 
@@ -245,8 +246,13 @@ class Load:
             "quantity": self.random.choice((1, 1, 1, 2, 3)) * UNIT
             + (UNIT // 2 if self.random.random() < 0.05 else 0),
         }
+        detail: Fields = {}
         if self.random.random() < 0.3:
-            line["detail"] = {"order_id": f"SO-{self.random.randrange(1000)}"}
+            detail["order_id"] = f"SO-{self.random.randrange(1000)}"
+        if self.random.random() < 0.2:
+            detail["expires_in_ms"] = FAR_MS  # Indexed by its due, which never comes.
+        if detail:
+            line["detail"] = detail
         return self.request("RESERVE", product_id, line)
 
     def reserve_unchecked(self) -> Draft:
