@@ -20,6 +20,14 @@ from holdfast.connection import (
     in_words,
     why_no_answer,
 )
+from holdfast.options import (
+    AsJson,
+    Asked,
+    Bootstrap,
+    Registry,
+    about_an_item,
+    dimension_values,
+)
 from holdfast.present import (
     answer_json,
     answer_lines,
@@ -31,6 +39,7 @@ from producers.channel import ChannelClient, Item, Unknown, granted
 from producers.channel.client import connect_codec
 from producers.channel.follow import FROM_THE_START, Follower, find_answer
 from producers.channel.outcomes import Answer, EventAnswer
+from producers.settings import Settings
 from schemas import topics
 from schemas.codes import Code
 from schemas.messages import InventoryEvent
@@ -38,17 +47,7 @@ from schemas.messages import InventoryEvent
 SETTLED = frozenset({Code.APPLIED, Code.OFFSET_APPLIED, Code.OFFSET_PARTIAL, Code.DUPLICATE})
 WATCHED = {"results": topics.RESULTS, "events": topics.EVENTS, "dead-letters": topics.DEAD_LETTERS}
 
-Product = Annotated[str, typer.Argument(help="Product, for example D0002.")]
 Pieces = Annotated[str, typer.Argument(help="Quantity, up to six decimals.")]
-Org = Annotated[str, typer.Option("--org", help="Legal entity, for example usmf.")]
-Site = Annotated[str | None, typer.Option("--site", help="Dimension siteid.")]
-Warehouse = Annotated[str | None, typer.Option("--warehouse", help="Dimension locationid.")]
-Color = Annotated[str | None, typer.Option("--color", help="Dimension colorid.")]
-Size = Annotated[str | None, typer.Option("--size", help="Dimension sizeid.")]
-Style = Annotated[str | None, typer.Option("--style", help="Dimension styleid.")]
-Dims = Annotated[
-    list[str] | None, typer.Option("--dimension", "-d", help="Any other: name=value. Repeatable.")
-]
 HoldId = Annotated[str, typer.Argument(help="Hold id, as `reserve` answered it.")]
 Order = Annotated[str, typer.Option("--order", help="Order id, kept with the hold.")]
 RequestId = Annotated[
@@ -57,11 +56,6 @@ RequestId = Annotated[
 ExpiresIn = Annotated[
     str | None, typer.Option("--expires-in", help="Ends by itself after this: 90s, 15m, 2h, 1d.")
 ]
-Explain = Annotated[bool, typer.Option("--explain", help="Show the terms of the availability.")]
-AsJson = Annotated[bool, typer.Option("--json", help="One line of JSON on stdout.")]
-Bootstrap = Annotated[str | None, typer.Option("--bootstrap", help="Kafka, host:port.")]
-Registry = Annotated[str | None, typer.Option("--registry", help="Schema registry URL.")]
-Timeout = Annotated[float | None, typer.Option("--timeout", help="Seconds to wait. Default: 10.")]
 
 UNITS_S = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86_400}
 
@@ -77,21 +71,6 @@ def _epilog(examples: str) -> str:
     return "Examples:\n\n" + "\n\n".join(examples.strip().splitlines())
 
 
-def _item(
-    org: str,
-    product: str,
-    named: dict[str, str | None],
-    others: list[str] | None,
-) -> Item:
-    dimensions = {name: value for name, value in named.items() if value is not None}
-    for pair in others or []:
-        name, equals, value = pair.partition("=")
-        if not equals or not name:
-            raise Stop(f"--dimension {pair}: write name=value, for example batchid=B7")
-        dimensions[name.lower()] = value
-    return Item(org, product, dimensions)
-
-
 def _duration_ms(text: str | None) -> int | None:
     """Milliseconds of `90s`, `15m`, `2h`, `1d`."""
     if text is None:
@@ -103,44 +82,30 @@ def _duration_ms(text: str | None) -> int | None:
         raise Stop(f"{text!r} is not a duration: write 90s, 15m, 2h or 1d") from error
 
 
-def _ask(
-    question: Callable[[ChannelClient], Answer | EventAnswer],
-    *,
-    bootstrap: str | None,
-    registry: str | None,
-    timeout: float | None,
-    as_json: bool,
-) -> None:
+def _ask(question: Callable[[ChannelClient], Answer | EventAnswer], stack: Asked) -> None:
     """Ask once, show the outcome, end with its exit code."""
     with in_words():
-        settings = find_settings(bootstrap, registry, timeout)
+        settings = find_settings(stack.bootstrap, stack.registry, stack.timeout)
         client, _ = connect(settings)
         try:
             answer = question(client)
         finally:
             client.close(0)
-    if as_json:
+    if stack.as_json:
         print(orjson.dumps(answer_json(answer)).decode())
     else:
         print("\n".join(answer_lines(answer)))
-    if isinstance(answer, Unknown):
-        typer.secho(why_no_answer(settings, answer.request_id), fg="yellow", err=True)
-        raise typer.Exit(EXIT_UNKNOWN)
+    _end_if_unknown(answer, settings)
     fine = answer.code in SETTLED if isinstance(answer, InventoryEvent) else granted(answer)
     if not fine:
         raise typer.Exit(EXIT_REFUSED)
 
 
+@about_an_item
 def reserve(
-    product: Product,
+    item: Item,
+    stack: Asked,
     quantity: Pieces,
-    org: Org,
-    site: Site = None,
-    warehouse: Warehouse = None,
-    color: Color = None,
-    size: Size = None,
-    style: Style = None,
-    dimension: Dims = None,
     order: Order = "",
     request_id: RequestId = "",
     expires_in: ExpiresIn = None,
@@ -153,99 +118,122 @@ def reserve(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Decide and answer, change nothing.")
     ] = False,
-    explain: Explain = False,
-    as_json: AsJson = False,
-    bootstrap: Bootstrap = None,
-    registry: Registry = None,
-    timeout: Timeout = None,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Show the terms of the availability.")
+    ] = False,
 ) -> None:
     """Hold a quantity of a product somewhere.
 
     A refusal is an answer (exit code 1) and says why.
     """
     with in_words():
-        named = _dimensions(site, warehouse, color, size, style)
-        item = _item(org, product, named, dimension)
         rare: dict[str, Any] = {"order_id": order, "expires_in_ms": _duration_ms(expires_in)}
         rare |= {"dry_run": dry_run, "explain": explain, "check_availability": not no_check}
         rare |= {} if minimum is None else {"minimum_quantity": minimum}
     _ask(
         lambda client: client.reserve(item, quantity, request_id=request_id, **rare),
-        bootstrap=bootstrap,
-        registry=registry,
-        timeout=timeout,
-        as_json=as_json,
+        stack,
     )
 
 
+@about_an_item
 def unreserve(
-    product: Product,
+    item: Item,
+    stack: Asked,
     quantity: Pieces,
     reservation: Annotated[str, typer.Option("--reservation", help="Reservation id.")],
-    org: Org,
-    site: Site = None,
-    warehouse: Warehouse = None,
-    color: Color = None,
-    size: Size = None,
-    style: Style = None,
-    dimension: Dims = None,
     order: Order = "",
     request_id: RequestId = "",
-    as_json: AsJson = False,
-    bootstrap: Bootstrap = None,
-    registry: Registry = None,
-    timeout: Timeout = None,
 ) -> None:
     """Give back by reservation id, oldest hold first.
 
     Product and dimensions must be those of the reservation. What was asked back beyond what is
     reserved is reported.
     """
-    with in_words():
-        item = _item(org, product, _dimensions(site, warehouse, color, size, style), dimension)
     _ask(
         lambda client: client.unreserve(
             item, quantity, reservation, order_id=order, request_id=request_id
         ),
-        bootstrap=bootstrap,
-        registry=registry,
-        timeout=timeout,
-        as_json=as_json,
+        stack,
     )
 
 
+@about_an_item
 def release(
-    product: Product,
+    item: Item,
+    stack: Asked,
     hold: HoldId,
-    org: Org,
     quantity: Annotated[str, typer.Option("--quantity", help="0: all that is left.")] = "0",
-    site: Site = None,
-    warehouse: Warehouse = None,
-    color: Color = None,
-    size: Size = None,
-    style: Style = None,
-    dimension: Dims = None,
     request_id: RequestId = "",
-    as_json: AsJson = False,
-    bootstrap: Bootstrap = None,
-    registry: Registry = None,
-    timeout: Timeout = None,
 ) -> None:
     """Give back exactly one hold, or a part of it."""
+    _ask(lambda client: client.release(item, hold, quantity, request_id=request_id), stack)
+
+
+@about_an_item
+def extend(
+    item: Item,
+    stack: Asked,
+    hold: HoldId,
+    expires_in: Annotated[str, typer.Option("--expires-in", help="From now on: 90s, 15m, 2h, 1d.")],
+    request_id: RequestId = "",
+) -> None:
+    """Give one hold another expiry, earlier or later.
+
+    Within the grace an expired hold comes back, if its stock is still there.
+    """
     with in_words():
-        item = _item(org, product, _dimensions(site, warehouse, color, size, style), dimension)
+        expires_in_ms = _duration_ms(expires_in)
     _ask(
-        lambda client: client.release(item, hold, quantity, request_id=request_id),
-        bootstrap=bootstrap,
-        registry=registry,
-        timeout=timeout,
-        as_json=as_json,
+        lambda client: client.extend(
+            item, hold, expires_in_ms=expires_in_ms, request_id=request_id
+        ),
+        stack,
     )
 
 
+@about_an_item
+def confirm(item: Item, stack: Asked, hold: HoldId, request_id: RequestId = "") -> None:
+    """Make one hold stay until it is released or offset.
+
+    Within the grace an expired hold comes back, if its stock is still there.
+    """
+    _ask(lambda client: client.confirm(item, hold, request_id=request_id), stack)
+
+
+@about_an_item
+def amend(
+    item: Item, stack: Asked, hold: HoldId, quantity: Pieces, request_id: RequestId = ""
+) -> None:
+    """Give one hold another quantity, without a gap: more only if it fits."""
+    _ask(lambda client: client.amend(item, hold, quantity, request_id=request_id), stack)
+
+
+@about_an_item
+def transfer(
+    item: Item,
+    stack: Asked,
+    hold: HoldId,
+    to: Annotated[
+        list[str], typer.Option("--to", help="name=value, for example colorid=blue. Repeatable.")
+    ],
+    quantity: Annotated[str, typer.Option("--quantity", help="0: all that is left.")] = "0",
+    request_id: RequestId = "",
+) -> None:
+    """Move one hold to other dimension values, in one step; it gets a new hold id.
+
+    What --to does not name stays as it is. What decides the partition, by default site and
+    warehouse, cannot change: reserve at the new place first, then release at the old one.
+    """
+    with in_words():
+        target = {**item.dimensions, **dimension_values({}, to)}
+    _ask(lambda client: client.transfer(item, hold, target, quantity, request_id=request_id), stack)
+
+
+@about_an_item
 def onhand(
-    product: Product,
-    org: Org,
+    item: Item,
+    stack: Asked,
     quantity: Annotated[
         str | None, typer.Argument(help="Change of the measure; left out: only look.")
     ] = None,
@@ -258,27 +246,15 @@ def onhand(
     source: Annotated[
         str, typer.Option("--source", help="Who tells; only the ERP may change fno.")
     ] = "fno",
-    site: Site = None,
-    warehouse: Warehouse = None,
-    color: Color = None,
-    size: Size = None,
-    style: Style = None,
-    dimension: Dims = None,
     request_id: RequestId = "",
-    as_json: AsJson = False,
-    bootstrap: Bootstrap = None,
-    registry: Registry = None,
-    timeout: Timeout = None,
 ) -> None:
     """Change stock by a quantity, or show what can be promised and why.
 
     Without a quantity nothing changes: availability is asked by a dry run, so it is what a
     reservation would really be granted.
     """
-    with in_words():
-        item = _item(org, product, _dimensions(site, warehouse, color, size, style), dimension)
     if quantity is None:
-        _look(item, bootstrap=bootstrap, registry=registry, timeout=timeout, as_json=as_json)
+        _look(item, stack)
         return
     _ask(
         lambda client: client.on_hand(
@@ -289,38 +265,32 @@ def onhand(
             modified_at_ms=int(time.time() * 1000) if count else None,
             event_id=request_id,
         ),
-        bootstrap=bootstrap,
-        registry=registry,
-        timeout=timeout,
-        as_json=as_json,
+        stack,
     )
 
 
-def _look(
-    item: Item,
-    *,
-    bootstrap: str | None,
-    registry: str | None,
-    timeout: float | None,
-    as_json: bool,
-) -> None:
+def _look(item: Item, stack: Asked) -> None:
     """Show what can be promised; the dry run behind it is refused by nature."""
     with in_words():
-        settings = find_settings(bootstrap, registry, timeout)
+        settings = find_settings(stack.bootstrap, stack.registry, stack.timeout)
         client, _ = connect(settings)
         try:
             seen = client.availability(item)
         finally:
             client.close(0)
-    if as_json:
+    if stack.as_json:
         print(orjson.dumps(answer_json(seen)).decode())
     else:
         print("\n".join(availability_lines(seen)))
-    if isinstance(seen, Unknown):
-        typer.secho(why_no_answer(settings, seen.request_id), fg="yellow", err=True)
-        raise typer.Exit(EXIT_UNKNOWN)
-    if seen.code != Code.INSUFFICIENT_STOCK:
+    _end_if_unknown(seen, settings)
+    if not isinstance(seen, Unknown) and seen.code != Code.INSUFFICIENT_STOCK:
         raise typer.Exit(EXIT_REFUSED)
+
+
+def _end_if_unknown(answer: Answer | EventAnswer, settings: Settings) -> None:
+    if isinstance(answer, Unknown):
+        typer.secho(why_no_answer(settings, answer.request_id), fg="yellow", err=True)
+        raise typer.Exit(EXIT_UNKNOWN)
 
 
 def answer(
@@ -383,23 +353,9 @@ def _show(follower: Follower, count: int | None, *, as_json: bool) -> None:
         return
 
 
-def _dimensions(
-    site: str | None,
-    warehouse: str | None,
-    color: str | None,
-    size: str | None,
-    style: str | None,
-) -> dict[str, str | None]:
-    return {
-        "siteid": site,
-        "locationid": warehouse,
-        "colorid": color,
-        "sizeid": size,
-        "styleid": style,
-    }
-
-
 _PLACE = "--org usmf --site 1 --warehouse 11 --color red --size small"
+_RESERVATION = "4f29b4a7530beb14b6de6f22"
+_HOLD = f"{_RESERVATION}-512"
 _COMMANDS: dict[Callable[..., None], str] = {
     reserve: f"""
 holdfast reserve D0002 1 {_PLACE} --order SO-1
@@ -407,10 +363,23 @@ holdfast reserve D0002 5 {_PLACE} --expires-in 15m --at-least 2
 holdfast reserve {_PLACE} --no-check -- D0002 -1
 """,
     unreserve: f"""
-holdfast unreserve D0002 1 --reservation abcdefghij2345672345 {_PLACE}
+holdfast unreserve D0002 1 --reservation {_RESERVATION} {_PLACE}
 """,
     release: f"""
-holdfast release D0002 abcdefghij2345672345-512 {_PLACE}
+holdfast release D0002 {_HOLD} {_PLACE}
+""",
+    extend: f"""
+holdfast extend D0002 {_HOLD} --expires-in 2h {_PLACE}
+""",
+    confirm: f"""
+holdfast confirm D0002 {_HOLD} {_PLACE}
+""",
+    amend: f"""
+holdfast amend D0002 {_HOLD} 3.5 {_PLACE}
+""",
+    transfer: f"""
+holdfast transfer D0002 {_HOLD} --to colorid=blue {_PLACE}
+holdfast transfer D0002 {_HOLD} --to sizeid=large --quantity 2 {_PLACE} --json
 """,
     onhand: f"""
 holdfast onhand D0002 10 {_PLACE}
