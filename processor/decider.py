@@ -22,6 +22,7 @@ from processor.inventory.requests import decide_plain, decide_request, target_of
 from processor.inventory.rules import Rules
 from processor.inventory.state import PartitionState
 from processor.inventory.transactions import decide_transaction
+from processor.replies import Replies
 from schemas import limits, topics
 from schemas.codec import Codec, Undecodable
 from schemas.codes import Code
@@ -56,14 +57,17 @@ class StockDecider:
         partition: int,
         partitions: int,
         state: PartitionState,
+        *,
         auditor: Auditor,
         codec: Codec,
+        replies: Replies,
     ) -> None:
         self._partition = partition
         self._partitions = partitions
         self._state = state
         self._auditor = auditor
         self._codec = codec
+        self._replies = replies
         self._own_keys: set[bytes] = set()
 
     def decide(self, records: Sequence[Record], outputs: Outputs, /) -> None:
@@ -119,17 +123,18 @@ class StockDecider:
             result = decide_plain(state, request, request.lines[0], first)
         if result is None:
             result = decide_request(state, request, first)
-        self._answer(result, outputs)
+        self._answer(result, record, outputs)
         clock = state.clock_ms
         if clock >= state.next_sweep_ms or clock >= state.next_forget_ms or state.events:
             self._tidy(expiry.RECORD_EFFORT, outputs)
 
-    def _answer(self, result: ReservationResult, outputs: Outputs) -> None:
-        message: Message = {
-            "key": result.request_id.encode(),
-            "value": self._codec.encode_result(result),
-        }
+    def _answer(self, result: ReservationResult, record: Record, outputs: Outputs) -> None:
+        key = result.request_id.encode()
+        value = self._codec.encode_result(result)
+        message: Message = {"key": key, "value": value}
         outputs.messages[topics.RESULTS].append(message)
+        if record.headers:
+            self._replies.copy(record.headers, key, value, outputs)
 
     def _first_target(self, record: Record, request: ReservationRequest) -> Target | Outcome | None:
         """What the first line resolves to, when the record is in its place.
@@ -265,9 +270,19 @@ class StockDomain:
     local_kinds: frozenset[int] = row.LOCAL_KINDS
     indexed_kinds: frozenset[int] = row.INDEXED_KINDS
 
-    def __init__(self, codec: Codec, configuration: Configuration | None = None) -> None:
-        """Open the domain; `configuration` is what a partition starts with (default: 2023-11)."""
+    def __init__(
+        self,
+        codec: Codec,
+        configuration: Configuration | None = None,
+        reply_topics: Mapping[str, int] | None = None,
+    ) -> None:
+        """Open the domain.
+
+        `configuration` is what a partition starts with (default: 2023-11); `reply_topics` are those
+        that a request may name for a copy of its result, with their partitions (default: none).
+        """
         self._codec = codec
+        self._replies = Replies(reply_topics or {})
         self._rules = Rules(configuration or default())
 
     def tick(self) -> tuple[str, bytes, bytes]:
@@ -284,4 +299,11 @@ class StockDomain:
     ) -> StockDecider:
         """Decider over restored rows."""
         state = PartitionState(rules_of(rows, self._rules), rows, checkpoint)
-        return StockDecider(partition, partitions, state, Auditor(rows), self._codec)
+        return StockDecider(
+            partition,
+            partitions,
+            state,
+            auditor=Auditor(rows),
+            codec=self._codec,
+            replies=self._replies,
+        )

@@ -25,6 +25,7 @@ _VARIABLES: Final[Mapping[str, str]] = {
     "HOLDFAST_SCHEMA_CACHE": "schema_cache",
     "HOLDFAST_CHANNEL_TIMEOUT_MS": "timeout_ms",
     "HOLDFAST_CHANNEL_IN_FLIGHT_MAX": "in_flight_max",
+    "HOLDFAST_CHANNEL_REPLY_TOPIC": "reply_topic",
 }
 
 
@@ -39,6 +40,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         timeout_ms: how long an answer is waited for before the outcome is called unknown.
         connect_timeout_ms: how long the cluster may take to answer the first question.
         in_flight_max: requests sent and not yet answered; the next one waits.
+        reply_topic: topic of the client's own to which its results are copied; empty: it reads
+            reservation-results, which has everybody's. The workers must allow it
+            (HOLDFAST_REPLY_TOPICS), else no answer comes.
         linger_ms: how long a request may wait for company in a batch.
         security_protocol: PLAINTEXT, SSL, SASL_PLAINTEXT or SASL_SSL.
         sasl_mechanism: PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512.
@@ -54,6 +58,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     timeout_ms: Annotated[int, Meta(ge=1, le=600_000)] = 10_000
     connect_timeout_ms: Annotated[int, Meta(ge=1, le=600_000)] = 10_000
     in_flight_max: Annotated[int, Meta(ge=1, le=IN_FLIGHT_LIMIT)] = 1_000
+    reply_topic: Annotated[str, Meta(pattern=r"^[A-Za-z0-9._-]{0,249}$")] = ""
     linger_ms: Annotated[int, Meta(ge=0, le=1_000)] = 1
     security_protocol: str = "PLAINTEXT"
     sasl_mechanism: str = "PLAIN"

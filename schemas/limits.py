@@ -27,6 +27,12 @@ assert RECORD_BYTES_MAX < ROW_BYTES_MAX
 # What the topics we write let through (max.message.bytes, and message.max.bytes of the producer):
 # a dead letter must hold a source record of the broker's default limit, 1 MiB, and its wrapping.
 MESSAGE_BYTES_MAX: Final = 2_097_152
+# A copy of a result on a topic of the requester's: its limit is not ours to set, so it must take
+# at least this much, and what could be more with its wrapping is not copied.
+REPLY_TOPIC_BYTES_MIN: Final = 1_048_576
+REPLY_BYTES_MAX: Final = 900_000
+CORRELATION_BYTES_MAX: Final = 1_024
+assert REPLY_BYTES_MAX + CORRELATION_BYTES_MAX + 1_024 < REPLY_TOPIC_BYTES_MIN
 DEAD_LETTER_VALUE_BYTES_MAX: Final = 1_048_576
 DEAD_LETTER_KEY_BYTES_MAX: Final = 65_536
 DEAD_LETTER_REASON_LENGTH_MAX: Final = 500  # Characters; a reason may quote the input.

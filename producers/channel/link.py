@@ -1,5 +1,9 @@
 """The wire of a channel client: one producer, one consumer, one thread that matches answers.
 
+Results are read from reservation-results, or from a reply topic of the channel's own, to which the
+worker copies them because every request asks for it in its headers (`kafka_replyTopic`, its
+partition, and a correlation id that tells clients of one partition apart).
+
 The consumer belongs to no group: partitions are assigned, from an offset that was asked for
 *before* the first request to that partition is sent, so that no answer can be missed. It reads
 committed records only: an answer that is seen here is true for good.
@@ -14,6 +18,7 @@ import contextlib
 import heapq
 import itertools
 import queue
+import secrets
 import threading
 import time
 from collections.abc import Callable
@@ -49,6 +54,7 @@ UNSETTLED_MAX: Final = (
 )
 WAKE_S: Final = 0.05  # The thread looks at deadlines at least this often.
 REPLIES_A_TURN: Final = 1_000
+CLIENT_ID_BYTES: Final = 16  # Random: no two clients that share a reply topic have the same.
 
 Outcome = Answer | EventAnswer
 Deliver = Callable[[Outcome], None]
@@ -106,6 +112,8 @@ class Link:
         self._places_asked: queue.SimpleQueue[tuple[str, int, Future[None]]] = queue.SimpleQueue()
         self._ended = ""  # Why nothing can be sent any more; empty while it can.
         self._closed = False
+        self._client_id = secrets.token_bytes(CLIENT_ID_BYTES)
+        self._reply_place: tuple[str, int] | None = None
         self._trouble = ""
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="holdfast-channel", daemon=True)
@@ -150,6 +158,10 @@ class Link:
             for topic in topics.SOURCES:
                 self.partitions[topic] = self._count_partitions(topic)
             self.listen(topics.DEAD_LETTERS, 0)
+            if self._settings.reply_topic:
+                name = self._settings.reply_topic
+                chosen = int.from_bytes(self._client_id, "big") % self._count_partitions(name)
+                self._reply_place = (name, chosen)
         except BaseException:
             self._let_go(0)
             raise
@@ -166,7 +178,8 @@ class Link:
             ) from error
         if found.error is not None or not found.partitions:
             raise ChannelError(
-                f"the broker has no topic {topic}: make the topics with `holdfast topics create`"
+                f"the broker has no topic {topic}: make the topics with `holdfast topics create`, "
+                "and a reply topic by hand"
             )
         return len(found.partitions)
 
@@ -176,11 +189,27 @@ class Link:
 
     def listening(self, slot: Slot) -> bool:
         """Whether answers of the slot's partition are read already."""
-        return (REPLY_TOPIC[slot.topic], slot.partition) in self._listening
+        return self._place_of(slot) in self._listening
 
     def listen_for(self, slot: Slot) -> None:
         """Read the answers of the slot's partition from now on; raises as `listen`."""
-        self.listen(REPLY_TOPIC[slot.topic], slot.partition)
+        self.listen(*self._place_of(slot))
+
+    def _place_of(self, slot: Slot) -> tuple[str, int]:
+        """Topic and partition on which the slot's answer will come."""
+        if self._reply_place is not None and slot.topic == topics.REQUESTS:
+            return self._reply_place
+        return REPLY_TOPIC[slot.topic], slot.partition
+
+    def _headers_of(self, slot: Slot) -> list[tuple[str, bytes]] | None:
+        if self._reply_place is None or slot.topic != topics.REQUESTS:
+            return None
+        topic, partition = self._reply_place
+        return [
+            ("kafka_replyTopic", topic.encode()),
+            ("kafka_replyPartition", partition.to_bytes(4, "big")),
+            ("kafka_correlationId", self._client_id + slot.partition.to_bytes(4, "big")),
+        ]
 
     def listen(self, topic: str, partition: int) -> None:
         """Read a topic's partition from its present end. Waits for the broker the first time.
@@ -273,6 +302,7 @@ class Link:
                 value=waiting.value,
                 key=waiting.key,
                 partition=slot.partition,
+                headers=self._headers_of(slot),
                 on_delivery=on_delivery,
             )
         except (BufferError, KafkaException) as error:
@@ -362,15 +392,21 @@ class Link:
                 "unreadable reply", topic=topic, offset=message.offset(), reason=str(error_)
             )
 
+    def _slot_of(self, topic: str, message: Message) -> Slot | None:
+        """What an answer belongs to; None for somebody else's on a shared reply topic."""
+        request_id = (message.key() or b"").decode("utf-8", "replace")
+        if topic in SOURCE_TOPIC:
+            return Slot(SOURCE_TOPIC[topic], message.partition(), request_id)
+        correlation = dict(message.headers() or ()).get("kafka_correlationId") or b""
+        if correlation[:-4] != self._client_id:
+            return None
+        return Slot(topics.REQUESTS, int.from_bytes(correlation[-4:], "big"), request_id)
+
     def _on_reply(self, topic: str, message: Message) -> None:
-        slot = Slot(
-            SOURCE_TOPIC[topic],
-            message.partition(),
-            (message.key() or b"").decode("utf-8", "replace"),
-        )
-        if slot not in self._waiting and slot not in self._unsettled:
+        slot = self._slot_of(topic, message)
+        if slot is None or (slot not in self._waiting and slot not in self._unsettled):
             return  # Somebody else's.
-        if topic == topics.RESULTS:
+        if slot.topic == topics.REQUESTS:
             self._settle(slot, self._codec.decode_result(message.value()))
             return
         event = self._codec.decode_event(message.value())
