@@ -4,8 +4,10 @@ from pathlib import Path
 from typing import Any, Final
 
 import msgspec
+import structlog
 
 from holdfast import configuration_topic as topic
+from holdfast.commands.view import view_settings
 from holdfast.connection import Stop
 from holdfast.no_view import NoView
 from processor.inventory.configuration import (
@@ -18,6 +20,7 @@ from processor.inventory.configuration import (
     validate,
 )
 from processor.inventory.configuration.compare import refused
+from processor.view.queries import RedisQueries
 from producers.channel.client import connect_codec
 from producers.gateway.ports import Applied, Refusal, Unavailable
 from producers.gateway.settings import GatewaySettings
@@ -32,6 +35,7 @@ from schemas.codes import GRANTED
 from schemas.queries import Queries
 
 APPLY_WITHIN_S: Final = 15.0
+log = structlog.get_logger()
 
 
 class TopicConfigurations:
@@ -89,9 +93,13 @@ class TopicConfigurations:
         return newest
 
 
-def view_queries() -> Queries:
-    """Way to the read view; without one, queries are answered 503 and writes go on."""
-    return NoView()
+def view_queries(redis_url: str | None = None) -> Queries:
+    """Way to the read view; where none is known, queries are answered 503 and writes go on."""
+    try:
+        return RedisQueries(view_settings(redis_url))
+    except Stop as stop:
+        log.warning("no read view: queries will not be answered", reason=str(stop))
+        return NoView()
 
 
 def build(settings: Settings, gateway: GatewaySettings, queries: Queries) -> Gateway:

@@ -40,6 +40,9 @@ def gateway(
     registry: Annotated[
         str | None, typer.Option("--registry", help="Schema registry's URL.")
     ] = None,
+    redis_url: Annotated[
+        str | None, typer.Option("--redis", help="Redis of the read view.")
+    ] = None,
     log_format: Annotated[str | None, typer.Option(help="console or json.")] = None,
 ) -> None:
     """Serve the HTTP interface until SIGTERM or Ctrl-C.
@@ -75,6 +78,6 @@ def gateway(
         raise typer.Exit(EXIT_USAGE) from error
     configure(settings.log_format)
     with in_words():
-        queries = gateway_wiring.view_queries()
+        queries = gateway_wiring.view_queries(redis_url)
         built = gateway_wiring.build(find_settings(bootstrap, registry), settings, queries)
         serve(built)

@@ -217,7 +217,9 @@ def transfer(
     to: Annotated[
         list[str], typer.Option("--to", help="name=value, for example colorid=blue. Repeatable.")
     ],
-    quantity: Annotated[str, typer.Option("--quantity", help="0: all that is left.")] = "0",
+    quantity: Annotated[
+        str, typer.Option("--quantity", help="Of the moved hold. 0: as before.")
+    ] = "0",
     request_id: RequestId = "",
 ) -> None:
     """Move one hold to other dimension values, in one step; it gets a new hold id.

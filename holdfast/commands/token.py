@@ -7,6 +7,7 @@ import typer
 
 from compose.settings import Settings as StackSettings
 
+LIFETIME_S = 12 * 3_600  # Of the token that `make run` prints: a working day.
 LIFETIME_MAX_S = 30 * 24 * 3_600
 
 _EXAMPLES = """
@@ -23,6 +24,23 @@ Examples:
 def register(app: typer.Typer) -> None:
     """Mount the command."""
     app.command("token", epilog=_EXAMPLES)(token)
+
+
+def development_token() -> str:
+    """An access token of the running stack's identity provider that may do everything."""
+    from holdfast.gateway_wiring import local_keys_of  # noqa: PLC0415 - keeps --help fast
+    from producers.gateway.settings import ENVIRONMENT_DEFAULT, GatewaySettings  # noqa: PLC0415
+    from producers.security.caller import SCOPES  # noqa: PLC0415
+    from producers.security.issuer import LocalIssuer  # noqa: PLC0415
+
+    folder = local_keys_of(StackSettings.from_environment().home)
+    audience = GatewaySettings.from_environment({"local_keys": folder}).token_audience
+    return LocalIssuer(folder, audience=audience).issue(
+        "development",
+        scopes=list(SCOPES),
+        environments=[ENVIRONMENT_DEFAULT],
+        lifetime_s=LIFETIME_S,
+    )
 
 
 def token(

@@ -19,7 +19,7 @@ from compose.settings import Settings as StackSettings
 from compose.stack import Addresses, Stack
 from holdfast.commands.topics import ensure_topics
 from holdfast.connection import Stop
-from holdfast.worker_process import WorkerEndedError, worker_process
+from holdfast.service_process import ServiceEndedError, worker_process
 from producers.settings import Settings
 
 PARTITIONS: Final = 2
@@ -50,7 +50,7 @@ def throw_away(progress: Progress) -> Iterator[Settings]:
         ) as worker:
             worker.wait_until_ready()
             yield settings
-    except WorkerEndedError as error:
+    except ServiceEndedError as error:
         raise Stop(str(error)) from error
     finally:
         progress("stack", "stopping, and deleting what it kept")
