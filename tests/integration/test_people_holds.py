@@ -64,7 +64,7 @@ def test_a_hold_moves_to_another_colour(run: Run) -> None:
     code, moved = run("transfer", product, hold, "--to", "colorid=blue", "--quantity", "1")
     assert code == 0, moved
     assert moved["lines"][0]["hold_id"] not in ("", hold)
-    code, rest = run("release", product, hold)
-    assert (code, rest["lines"][0]["available"]) == (0, "3")
+    assert (moved["lines"][0]["quantity"], moved["lines"][0]["available"]) == ("1", "2")
+    assert run("amend", product, moved["lines"][0]["hold_id"], "1", "-d", "colorid=blue")[0] == 0
     code, gone = run("confirm", product, hold)
     assert (code, gone["lines"][0]["outcome"]) == (1, "HOLD_CLOSED")
