@@ -12,6 +12,7 @@ from schemas.queries import (
     HoldView,
     OnHandPage,
     OnHandQuery,
+    ProductPage,
     ReservationView,
     ViewHealth,
     ViewUnavailable,
@@ -28,6 +29,10 @@ class NoView:
     """Answers no question; see `schemas.queries.Queries`."""
 
     async def on_hand(self, query: OnHandQuery) -> OnHandPage:
+        """Nobody answers."""
+        _nobody()
+
+    async def products(self, cursor: str = "") -> ProductPage:
         """Nobody answers."""
         _nobody()
 

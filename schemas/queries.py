@@ -89,6 +89,16 @@ class OnHandPage(msgspec.Struct, frozen=True, gc=False):
     has_more: bool = False
 
 
+class ProductPage(msgspec.Struct, frozen=True, gc=False):
+    """Some products, as organization and product id; with a cursor there are more.
+
+    A walk sees every product that was there throughout it, some of them twice.
+    """
+
+    products: list[tuple[str, str]]
+    cursor: str = ""
+
+
 class HoldQuery(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """Question for holds, oldest first (soonest due first, if only an expiry window is given).
 
@@ -254,6 +264,15 @@ class Queries(Protocol):
 
         Raises:
             QueryInvalid: unknown dimension, neither products nor places, or too much at once.
+
+        """
+        ...
+
+    async def products(self, cursor: str = "") -> ProductPage:
+        """Every product with stock or holds, for those who clean up.
+
+        Raises:
+            QueryInvalid: the cursor is not one of ours.
 
         """
         ...

@@ -21,7 +21,7 @@ from processor.inventory.identity import (
 )
 from processor.view import holds as pages, measure
 from processor.view.generations import now_ms
-from processor.view.keys import GenerationKeys, Position, decode_report, joined
+from processor.view.keys import SEPARATOR, GenerationKeys, Position, decode_report, joined
 from processor.view.plan import StockRow, decode_stock, position_of
 from processor.view.reader import Reader
 from processor.view.settings import ViewSettings
@@ -39,6 +39,7 @@ from schemas.queries import (
     HoldView,
     OnHandPage,
     OnHandQuery,
+    ProductPage,
     QueryInvalid,
     ReservationView,
     ViewHealth,
@@ -49,6 +50,7 @@ REACHED_EVERY_S: Final = 0.003  # Between two looks at the positions, for all wh
 STALLED_AFTER_MS: Final = 5_000
 PRODUCTS_A_TRIP: Final = 200
 PARTITIONS_MAX: Final = 1_024
+CURSOR_DIGITS: Final = 20  # Of a scan's cursor: an unsigned number of 64 bits.
 CONFIGURATION_TRIES_MAX: Final = 5
 
 
@@ -127,6 +129,17 @@ class RedisQueries:
         chosen = frozenset(places)
         stock = await self._stock(sorted(wanted))
         return [one for one in stock if measure.warehouse_of(one) in chosen], more
+
+    async def products(self, cursor: str = "") -> ProductPage:
+        """See `Queries.products`."""
+        if not (cursor.isascii() and (cursor or "0").isdigit() and len(cursor) <= CURSOR_DIGITS):
+            raise QueryInvalid("the cursor is not one of a walk over products")
+        ((after, found),) = await self._reader.read(
+            lambda keys: [("HSCAN", keys(b"pl"), cursor or 0, "COUNT", PRODUCTS_A_TRIP)]
+        )
+        distinct = dict.fromkeys(found.values())
+        pairs = [tuple(product.decode().split(SEPARATOR.decode(), 1)) for product in distinct]
+        return ProductPage([(one[0], one[1]) for one in pairs], str(after) if after else "")
 
     # Holds.
 
