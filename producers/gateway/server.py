@@ -1,7 +1,10 @@
 """Runs a gateway: one process, uvicorn on uvloop and httptools, TLS where it is configured."""
 
+import contextlib
+import signal
 import socket
 import sys
+from collections.abc import Iterator
 from typing import Final
 
 import structlog
@@ -16,6 +19,7 @@ BACKLOG: Final = 1_024
 KEEP_ALIVE_S: Final = 30
 STOP_WITHIN_S: Final = 10
 HEADER_BYTES_MAX: Final = 65_536
+STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 # The link's thread and the event loop share the interpreter: at the default of 5 ms one of them
 # would wait that long for the other whenever both are busy.
 SWITCH_INTERVAL_S: Final = 0.0005
@@ -60,7 +64,17 @@ def serve(gateway: Gateway) -> None:
 
 
 class _Server(uvicorn.Server):
-    """Says where it is, once it is there."""
+    """Says where it is, once it is there; and a graceful stop ends with 0."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Stop at a signal, and leave it at that: uvicorn itself would die of it afterwards."""
+        before = {one: signal.signal(one, self.handle_exit) for one in STOP_SIGNALS}
+        try:
+            yield
+        finally:
+            for one, handler in before.items():
+                signal.signal(one, handler)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start, and say where."""

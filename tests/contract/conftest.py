@@ -1,4 +1,4 @@
-"""A stack with a worker and a gateway in front, once for all tests of the HTTP contract."""
+"""A stack with a worker, the read view and a gateway in front, once for the HTTP contract."""
 
 import uuid
 from collections.abc import Iterator
@@ -7,9 +7,10 @@ import httpx
 import pytest
 
 from compose.progress import silent
+from compose.stack import LocalStack
 from holdfast.demo.place import throw_away
 from producers.settings import Settings
-from tests.support.gateway import GatewayProcess, Shop, gateway_process
+from tests.support.gateway import GatewayProcess, Shop, gateway_process, view_process
 
 
 @pytest.fixture(scope="session")
@@ -20,12 +21,22 @@ def http_stack() -> Iterator[Settings]:
 
 
 @pytest.fixture(scope="session")
+def view_url(http_stack: Settings, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Redis with the view of that worker's decisions."""
+    with LocalStack(servers=("redis",)) as stack:
+        url = stack.addresses.redis_url
+        assert url is not None
+        with view_process(http_stack, url, tmp_path_factory.mktemp("view")):
+            yield url
+
+
+@pytest.fixture(scope="session")
 def gateway(
-    http_stack: Settings, tmp_path_factory: pytest.TempPathFactory
+    http_stack: Settings, view_url: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[GatewayProcess]:
     """The gateway that all tests ask."""
-    home = tmp_path_factory.mktemp("gateway")
-    with gateway_process(http_stack, home, {"HOLDFAST_GATEWAY_WIPE_ALLOWED": "true"}) as process:
+    settings = {"HOLDFAST_GATEWAY_WIPE_ALLOWED": "true", "REDIS_URL": view_url}
+    with gateway_process(http_stack, tmp_path_factory.mktemp("gateway"), settings) as process:
         yield process
 
 

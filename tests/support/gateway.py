@@ -37,24 +37,18 @@ class GatewayProcess:
     """A gateway that can be killed and started again on the same port.
 
     Attributes:
+        environment: what its next start finds in the environment.
         issuer: its development identity provider.
         port: where it listens.
 
     """
 
-    def __init__(
-        self,
-        settings: Settings,
-        home: Path,
-        environment: Mapping[str, str],
-        *,
-        scheme: str = "http",
-    ) -> None:
+    def __init__(self, settings: Settings, home: Path, environment: Mapping[str, str]) -> None:
         home.mkdir(parents=True, exist_ok=True)
         self.port = free_port()
-        self.scheme = scheme
+        self.scheme = "https" if "HOLDFAST_GATEWAY_TLS_KEY" in environment else "http"
         self.log_path = home / f"gateway-{self.port}.log"
-        self._environment = {
+        self.environment = {
             **os.environ,
             "KAFKA_BOOTSTRAP_SERVERS": settings.bootstrap_servers,
             "SCHEMA_REGISTRY_URL": settings.registry_url,
@@ -77,7 +71,7 @@ class GatewayProcess:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "holdfast", "gateway", "--port", str(self.port)],
                 cwd=CHECKOUT,
-                env=self._environment,
+                env=self.environment,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -137,11 +131,49 @@ def gateway_process(
 ) -> Iterator[GatewayProcess]:
     """Run a gateway; it is ended when the context is left."""
     process = GatewayProcess(settings, home, environment or {})
-    process.start()
     try:
+        process.start()
         yield process
     finally:
         process.kill()
+
+
+@contextlib.contextmanager
+def view_process(settings: Settings, redis_url: str, home: Path) -> Iterator[None]:
+    """Run the read view, from when it follows; it is ended when the context is left."""
+    home.mkdir(parents=True, exist_ok=True)
+    port = free_port()
+    environment = {
+        **os.environ,
+        "KAFKA_BOOTSTRAP_SERVERS": settings.bootstrap_servers,
+        "SCHEMA_REGISTRY_URL": settings.registry_url,
+        "REDIS_URL": redis_url,
+        "HOLDFAST_HOME": str(home),
+    }
+    with (home / "view.log").open("ab") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "holdfast", "view", "run", "--http-port", str(port)],
+            cwd=CHECKOUT,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+
+    def follows() -> bool:
+        assert process.poll() is None, (home / "view.log").read_text()
+        try:
+            return httpx.get(f"http://127.0.0.1:{port}/ready").status_code == 200
+        except httpx.TransportError:
+            return False
+
+    try:
+        eventually(follows, within_s=60)
+        yield
+    finally:
+        process.kill()
+        process.wait()
 
 
 class Shop(msgspec.Struct, frozen=True, kw_only=True):

@@ -8,6 +8,7 @@ it is; its progress can be asked of any gateway.
 import base64
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
+from hashlib import blake2b
 from typing import Any, Final
 
 import msgspec
@@ -32,6 +33,7 @@ from schemas.messages import (
     ReservationRequest,
     ReservationResult,
 )
+from schemas.partitioning import partition_of
 from schemas.queries import HOLDS_PAGE_MAX, HoldQuery, HoldView, OnHandQuery, OnHandRow
 
 AT_ONCE: Final = 512
@@ -64,8 +66,6 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
 class Progress(msgspec.Struct, kw_only=True):
     """How far a job is, where it runs."""
 
-    partitions: int = 0
-    partitions_done: int = 0
     released: int = 0
     failed: str = ""
     ended: bool = False
@@ -97,11 +97,7 @@ async def clean_up(call: Call) -> Response:
 
 async def _run(call: Call, job: Job, progress: Progress) -> None:
     try:
-        ids = await call.gateway.queries.partitions()
-        progress.partitions = len(ids)
-        for partition_id in ids:
-            progress.released += await _release(call, partition_id, job.concerns, job.started_ms)
-            progress.partitions_done += 1
+        await _release(call, job.concerns, job.started_ms, progress)
     except Exception as error:  # noqa: BLE001 - the job's end is told, whatever it was
         progress.failed = str(error) or type(error).__name__
     finally:
@@ -126,28 +122,18 @@ async def job_progress(call: Call) -> Response:
 
 def _told(progress: Progress) -> dict[str, Any]:
     if progress.failed:
-        return {"status": "failed", "progress": _percent(progress), "message": progress.failed}
+        return {"status": "failed", "processed": progress.released, "message": progress.failed}
     status = "completed" if progress.ended else "running"
-    return {
-        "status": status,
-        "progress": 100 if progress.ended else _percent(progress),
-        "processed": progress.released,
-        "message": "",
-    }
-
-
-def _percent(progress: Progress) -> int:
-    return 100 * progress.partitions_done // max(1, progress.partitions)
+    return {"status": status, "processed": progress.released, "message": ""}
 
 
 async def _looked_up(call: Call, job: Job) -> dict[str, Any]:
     """Progress of a job that runs, or ran, elsewhere: by what it has left to do."""
-    for partition_id in await call.gateway.queries.partitions():
-        async for hold in _holds(call, partition_id):
-            if job.concerns(hold):
-                message = "something is left to release; if it stays so, ask for the job again"
-                return {"status": "running", "progress": 0, "message": message}
-    return {"status": "completed", "progress": 100, "message": ""}
+    async for hold in _holds(call):
+        if job.concerns(hold):
+            message = "something is left to release; if it stays so, ask for the job again"
+            return {"status": "running", "message": message}
+    return {"status": "completed", "message": ""}
 
 
 async def partition_ids(call: Call) -> Response:
@@ -161,43 +147,31 @@ async def wipe(call: Call) -> Response:
     if not call.gateway.settings.wipe_allowed:
         raise Problem(403, "wiping-not-allowed", "this environment does not allow wiping")
     values = strict_json.records_of(call.json(), IDS_MAX)
-    wanted = [fields.checked_text(one, "a partition id", PARTITION_ID_LENGTH_MAX) for one in values]
+    wanted = {fields.checked_text(one, "a partition id", PARTITION_ID_LENGTH_MAX) for one in values}
     await consistency.settle(call)
-    known = set(await call.gateway.queries.partitions())
-    unknown = next((one for one in wanted if one not in known), None)
-    if unknown is not None:
-        raise Problem(404, "unknown-partition", f"there is no partition {unknown[:100]!r}")
+    unknown = sorted(wanted - set(await call.gateway.queries.partitions()))
+    if unknown:
+        raise Problem(404, "unknown-partition", f"there is no partition {unknown[0][:100]!r}")
     now_ms = int(time.time() * 1000)
-    released = counted = 0
-    for partition_id in dict.fromkeys(wanted):
-        released += await _release(call, partition_id, lambda _hold: True, now_ms)
-        counted += await _count_to_nought(call, partition_id, now_ms)
-    body = {"releasedHolds": released, "clearedRows": counted}
+    numbers = frozenset(int(one) for one in wanted)
+    progress = Progress()
+    await _release(call, lambda hold: _partition(call, hold) in numbers, now_ms, progress)
+    counted = await _count_to_nought(call, numbers, now_ms)
+    body = {"releasedHolds": progress.released, "clearedRows": counted}
     return answer({**body, "processingStatus": "success", "message": "", "statusCode": 200})
 
 
-def _scope(call: Call, partition_id: str) -> tuple[str, str, dict[str, str]]:
-    """Organization, product and dimensions that a partition id stands for."""
-    parts = partition_id.split("|")
-    if call.gateway.places.by_product:
-        return parts[0], "|".join(parts[1:]), {}
-    site, location = (*parts[1:3], "", "")[:2]
-    return parts[0], "", {"siteid": site, "locationid": location}
+def _partition(call: Call, row: HoldView | OnHandRow) -> int:
+    """Partition that a hold or stock row lies in."""
+    gateway = call.gateway
+    key = gateway.places.key(row.organization_id, row.product_id, row.dimensions)
+    return partition_of(key, gateway.writer.partitions)
 
 
-async def _holds(call: Call, partition_id: str) -> AsyncIterator[HoldView]:
-    organization_id, product_id, dimensions = _scope(call, partition_id)
+async def _holds(call: Call) -> AsyncIterator[HoldView]:
     cursor = ""
     while True:
-        page = await call.gateway.queries.holds(
-            HoldQuery(
-                organization_id=organization_id,
-                product_id=product_id,
-                dimensions=dimensions,
-                cursor=cursor,
-                limit=HOLDS_PAGE_MAX,
-            )
-        )
+        page = await call.gateway.queries.holds(HoldQuery(cursor=cursor, limit=HOLDS_PAGE_MAX))
         for hold in page.holds:
             yield hold
         cursor = page.cursor
@@ -206,17 +180,16 @@ async def _holds(call: Call, partition_id: str) -> AsyncIterator[HoldView]:
 
 
 async def _release(
-    call: Call, partition_id: str, concerns: Callable[[HoldView], bool], stamp_ms: int
-) -> int:
+    call: Call, concerns: Callable[[HoldView], bool], stamp_ms: int, progress: Progress
+) -> None:
     waiting: list[Sending] = []
-    released = 0
-    async for hold in _holds(call, partition_id):
+    async for hold in _holds(call):
         if concerns(hold):
             waiting.append(_releasing(call, hold, stamp_ms))
         if len(waiting) == AT_ONCE:
-            released += await _done(call, waiting)
+            progress.released += await _done(call, waiting)
             waiting = []
-    return released + await _done(call, waiting)
+    progress.released += await _done(call, waiting)
 
 
 def _releasing(call: Call, hold: HoldView, stamp_ms: int) -> Sending:
@@ -235,29 +208,42 @@ def _releasing(call: Call, hold: HoldView, stamp_ms: int) -> Sending:
     return Sending(record, key)
 
 
-async def _count_to_nought(call: Call, partition_id: str, stamp_ms: int) -> int:
-    organization_id, product_id, dimensions = _scope(call, partition_id)
-    page = await call.gateway.queries.on_hand(
-        OnHandQuery(
-            organization_ids=(organization_id,),
-            product_ids=(product_id,) if product_id else (),
-            filters={name: (value,) for name, value in dimensions.items() if value},
-            group_by=BASE_DIMENSIONS,
+async def _products(call: Call) -> AsyncIterator[tuple[str, tuple[str, ...]]]:
+    """Every product, some at once, by organization; some of them twice."""
+    cursor = ""
+    while True:
+        page = await call.gateway.queries.products(cursor)
+        by_organization: dict[str, list[str]] = {}
+        for organization_id, product_id in page.products:
+            by_organization.setdefault(organization_id, []).append(product_id)
+        for organization_id, products in by_organization.items():
+            yield organization_id, tuple(products)
+        cursor = page.cursor
+        if not cursor:
+            return
+
+
+async def _count_to_nought(call: Call, numbers: frozenset[int], stamp_ms: int) -> int:
+    cleared = 0
+    async for organization_id, products in _products(call):
+        page = await call.gateway.queries.on_hand(
+            OnHandQuery(
+                organization_ids=(organization_id,), product_ids=products, group_by=BASE_DIMENSIONS
+            )
         )
-    )
-    counts = [
-        count
-        for number, row in enumerate(page.rows)
-        for count in _counts(call, row, f"clean~{stamp_ms}~{number}")
-    ]
-    for start in range(0, len(counts), AT_ONCE):
-        await _done(call, counts[start : start + AT_ONCE])
-    return len(page.rows)
+        rows = [row for row in page.rows if _partition(call, row) in numbers]
+        counts = [count for row in rows for count in _counts(call, row, stamp_ms)]
+        for start in range(0, len(counts), AT_ONCE):
+            await _done(call, counts[start : start + AT_ONCE])
+        cleared += len(rows) if counts else 0
+    return cleared
 
 
-def _counts(call: Call, row: OnHandRow, stamp: str) -> list[Sending]:
+def _counts(call: Call, row: OnHandRow, stamp_ms: int) -> list[Sending]:
     """Counts of nought, one per data source: each is told by whom it belongs to."""
     places = call.gateway.places
+    words = (row.organization_id, row.product_id, sorted(row.dimensions.items()))
+    stamp = f"clean~{stamp_ms}~{blake2b(msgspec.json.encode(words), digest_size=12).hexdigest()}"
     dimensions = {name: value for name, value in row.dimensions.items() if value}
     sendings: list[Sending] = []
     for source, measures in row.quantities.items():
