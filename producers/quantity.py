@@ -31,7 +31,8 @@ def to_unscaled(quantity: Quantity) -> int:
         if abs(pieces) > QUANTITY_MAX:
             raise QuantityError(f"quantity {quantity!r} is beyond 999,999,999,999.999999")
         unscaled = pieces * QUANTITY_SCALE
-        if unscaled != unscaled.to_integral_value():
+        # The second: digits beyond a decimal context's own are rounded away, not refused, by it.
+        if unscaled != unscaled.to_integral_value() or unscaled / QUANTITY_SCALE != pieces:
             raise QuantityError(f"quantity {quantity!r} has more than six decimals")
     except ArithmeticError as error:  # No number, or one that no context of decimal holds.
         raise QuantityError(f"quantity {quantity!r} is not a number") from error

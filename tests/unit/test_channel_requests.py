@@ -35,7 +35,20 @@ def test_quantity_is_exact(said: int | str | Decimal, unscaled: int) -> None:
 
 @pytest.mark.parametrize(
     "said",
-    ["", "ten", "NaN", "Infinity", "1e999999", "0.0000001", "1000000000000", 0.5, True, "1,5"],
+    [
+        "",
+        "ten",
+        "NaN",
+        "Infinity",
+        "1e999999",
+        "0.0000001",
+        f"1.{'0' * 30}1",
+        "1e-99999999999999",
+        "1000000000000",
+        0.5,
+        True,
+        "1,5",
+    ],
 )
 def test_quantity_that_cannot_be_said_is_refused(said: object) -> None:
     """What decimal(18,6) cannot hold is refused by name; floats and booleans are never taken."""
