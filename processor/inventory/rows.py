@@ -187,6 +187,11 @@ def hold_location(value: bytes) -> bytes:
     return value[8:20]
 
 
+def at_location(value: bytes, location: bytes) -> bytes:
+    """Value of the hold row under another location."""
+    return value[:8] + location + value[20:]
+
+
 def decode_place(hold: Hold) -> Place:
     """What the hold holds."""
     return _decode_place(hold.place)

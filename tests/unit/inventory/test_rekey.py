@@ -1,0 +1,153 @@
+"""Rows under another partition rule: where they go, and that nothing of them gets lost."""
+
+from typing import Any
+
+import msgspec
+import pytest
+
+from processor.inventory.audit import audit
+from processor.inventory.configuration import Configuration, PartitionRule, default
+from processor.inventory.rekey import Rekeyed, Unplaceable, checkpoint_of, totals
+from processor.inventory.rules import Rules
+from schemas.codes import Code
+from schemas.messages import RequestLine
+from schemas.partitioning import location_key, partition_of, product_key
+from tests.support.partition import RED, Partition, line
+from tests.support.rows import DictRows
+
+PARTITIONS = 4
+
+
+def by(rule: str, version: int = 2) -> Configuration:
+    """The default under another rule."""
+    partition = msgspec.convert({"rule": rule, "buckets": 8}, PartitionRule)
+    return msgspec.structs.replace(default(), version=version, partition=partition)
+
+
+def busy() -> Partition:
+    """A partition with every kind of row; `R` of request r-1 answers a grant."""
+    partition = Partition()
+    for product in ("D0002", "D0003", "D0004", "D0005"):
+        partition.stock(10, product=product)
+        partition.reserve(2, product=product, order_id="SO-1", expires_in_ms=60_000)
+        partition.reserve(1, product=product, dimensions=RED)
+    partition.status("RESERVED_PHYSICAL", 1, sequence=1, order_id="SO-1", auto_offset=True)
+    partition.status("RESERVED_PHYSICAL", 99, sequence=1, transaction="T2", auto_offset=True)
+    return partition
+
+
+def rekeyed(partition: Partition, configuration: Configuration) -> list[dict[bytes, bytes]]:
+    """Rows by new partition; nothing is known of where ids were asked."""
+    new = Rekeyed(configuration, PARTITIONS, {})
+    local = partition.domain.local_kinds
+    new.add((key, value) for key, value in partition.rows.rows.items() if key[0] not in local)
+    return new.finish()
+
+
+def owner(
+    rows: dict[bytes, bytes], partition: Partition, configuration: Configuration
+) -> Partition:
+    """A partition that goes on from moved rows."""
+    moved = Partition(configuration)
+    derived = [index for key, value in rows.items() for index in moved.domain.derive(key, value)]
+    assert partition.checkpoint is not None
+    moved.rows = DictRows(rows | dict(derived))
+    moved.checkpoint = checkpoint_of([partition.checkpoint])
+    moved.decider = moved.domain.open(0, 1, moved.rows, moved.checkpoint)
+    moved.now_ms = partition.now_ms
+    moved.count = partition.count
+    return moved
+
+
+@pytest.mark.parametrize("rule", ["by-location", "by-location-and-product", "by-product"])
+def test_every_total_stays_and_totals_are_the_sum_of_their_holds(rule: str) -> None:
+    """Stock, reserved, held, and the numbers of holds, ledgers, failures and ids."""
+    partition = busy()
+    moved = rekeyed(partition, by(rule))
+    before = totals([partition.rows.rows.items()])
+    assert before["stock", "usmf", "D0002", "fno.physicalinvent"]
+    assert before["rows", "T"] == 2
+    assert before["rows", "F"] == 1
+    assert totals(rows.items() for rows in moved) == before
+    for rows in moved:
+        assert audit(Rules(by(rule)), rows.items(), 0, with_supply=False) == []
+
+
+@pytest.mark.parametrize("rule", ["by-location", "by-product"])
+def test_rows_lie_where_records_about_them_go(rule: str) -> None:
+    """A product's stock and holds are in the partition of its key, and nowhere else."""
+    moved = rekeyed(busy(), by(rule))
+    for product in ("D0002", "D0003", "D0004", "D0005"):
+        key = (
+            location_key("usmf", "1", "11")
+            if rule == "by-location"
+            else product_key("usmf", product)
+        )
+        places = {
+            number
+            for number, rows in enumerate(moved)
+            for name in totals([rows.items()])
+            if product in name
+        }
+        assert places == {partition_of(key, PARTITIONS)}
+
+
+def test_a_decision_after_it_goes_on_from_what_was_held() -> None:
+    """By product: what was held still counts, is released by its id, and a repeat is replayed."""
+    partition = busy()
+    held = partition.reserve(3, product="D0003", request_id="mine")
+    rows = rekeyed(partition, by("by-product"))[partition_of(b"usmf|D0003", PARTITIONS)]
+    moved = owner(rows, partition, by("by-product"))
+    key = b"usmf|D0003"
+    again = moved.ask("RESERVE", [line_of(3)], request_id="mine", key=key)
+    assert again.replayed
+    assert again.lines[0].hold_id == held.hold_id
+    asked = moved.ask("RESERVE", [line_of(5)], key=key)
+    assert (asked.code, asked.lines[0].available) == (Code.INSUFFICIENT_STOCK, 4_000_000)
+    gone = moved.ask("RELEASE", [line_of(0, hold_id=held.hold_id)], key=key)
+    assert gone.code == Code.ACCEPTED
+    more = moved.ask("RESERVE", [line_of(5)], key=key)
+    assert more.code == Code.ACCEPTED
+    number = int(more.lines[0].hold_id.rpartition("-")[2])
+    assert number > int(held.hold_id.rpartition("-")[2])
+
+
+def test_an_id_whose_record_is_known_goes_to_its_partition_alone() -> None:
+    """Others go everywhere; what forgets them goes with them."""
+    partition = busy()
+    new = Rekeyed(by("by-product"), PARTITIONS, {b"Rr-2": 2})
+    new.add(partition.rows.rows.items() - dict(index_rows(partition)).items())
+    rows = new.finish()
+    assert [number for number in range(PARTITIONS) if b"Rr-2" in rows[number]] == [2]
+    assert all(b"Rr-3" in each for each in rows)
+    for number, each in enumerate(rows):
+        reminded = {
+            key
+            for name, value in each.items()
+            if name[:1] == b"D"
+            for key in msgspec.msgpack.decode(value)[1]
+        }
+        assert (b"Rr-2" in reminded) is (number == 2)
+        assert b"Rr-3" in reminded
+
+
+def test_a_row_without_a_needed_dimension_stops_everything() -> None:
+    """By product a hold may name no warehouse; by location it has no partition."""
+    partition = Partition(by("by-product", version=1))
+    red = {"colorid": "red"}
+    key = b"usmf|D0002"
+    partition.ask("RESERVE", [line(1, dimensions=red, check=False)], key=key)
+    assert any(name[:1] == b"H" for name in partition.rows.rows)
+    with pytest.raises(Unplaceable, match="siteid or locationid"):
+        rekeyed(partition, by("by-location"))
+
+
+def index_rows(partition: Partition) -> list[tuple[bytes, bytes]]:
+    """Rows that no changelog holds."""
+    local = partition.domain.local_kinds
+    return [(key, value) for key, value in partition.rows.rows.items() if key[0] in local]
+
+
+def line_of(quantity: float, **detail: Any) -> RequestLine:
+    """A line about D0003."""
+    return line(quantity, product="D0003", **detail)
