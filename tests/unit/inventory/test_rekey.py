@@ -134,9 +134,9 @@ def test_an_id_whose_record_is_known_goes_to_its_partition_alone() -> None:
 def test_a_row_without_a_needed_dimension_stops_everything() -> None:
     """By product a hold may name no warehouse; by location it has no partition."""
     partition = Partition(by("by-product", version=1))
-    red = {"colorid": "red"}
+    site = {"siteid": "1"}
     key = b"usmf|D0002"
-    partition.ask("RESERVE", [line(1, dimensions=red, check=False)], key=key)
+    partition.ask("RESERVE", [line(1, dimensions=site, check=False)], key=key)
     assert any(name[:1] == b"H" for name in partition.rows.rows)
     with pytest.raises(Unplaceable, match="siteid or locationid"):
         rekeyed(partition, by("by-location"))
