@@ -185,8 +185,8 @@ def _csv_rows(file: BinaryIO, name: str) -> Iterator[Raw]:
     reader = csv.reader(lines(), strict=True)
     try:
         header = [column.strip().removeprefix("\ufeff") for column in next(reader, [])]
-        if not any(header) or len(set(header)) < len(header):
-            raise FileError(f"{name}:1: the first line must name every column, each once")
+        if not any(header) or len(set(header)) < len(header) or not all(map(_is_text, header)):
+            raise FileError(f"{name}:1: the first line must name every column, each once, in UTF-8")
         seen.clear()
         for cells in reader:
             text = b"".join(seen).rstrip(b"\r\n")

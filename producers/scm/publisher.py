@@ -111,8 +111,8 @@ class Publisher:
             Refused: it does not fit into a record.
 
         """
-        key = key_of(told)
         try:
+            key = key_of(told)
             value = self._codec.encode_transaction(told)
         except (Undecodable, ValueError, OverflowError) as error:
             raise Refused(Code.ROW_INVALID, f"cannot be written: {error}") from error

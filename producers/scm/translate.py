@@ -18,6 +18,7 @@ from schemas.limits import CHANGES_MAX, REQUEST_ID_LENGTH_MAX
 from schemas.messages import InventoryTransaction, MeasureChange, TransactionStatus
 
 TRUE: Final = frozenset({"1", "true", "yes", "y", "t", "x"})
+WHOLE_DIGITS_MAX: Final = 19  # Of a number that stands for a word: 1e400 must not become text.
 SEQUENCE_MAX: Final = 2**63 - 1
 ROW_BYTES_MAX: Final = 65_536
 
@@ -127,8 +128,9 @@ def _text(value: Any, path: str) -> str:
         return str(value).strip()
     if (
         isinstance(value, Decimal)
+        and value.is_finite()
+        and value.adjusted() < WHOLE_DIGITS_MAX
         and value == value.to_integral_value()
-        and abs(value) < SEQUENCE_MAX
     ):
         return str(int(value))
     raise Refused(Code.ROW_INVALID, f"{path}: {str(value)[:100]!r} is not a word")
@@ -182,12 +184,17 @@ def _status(mapping: Mapping, row: Row) -> str | None:
 
 def _quantity(mapping: Mapping, row: Row, field: str = "quantity") -> int:
     path = getattr(mapping.fields, field)
-    value = _at(row, path)
-    try:
-        pieces = to_unscaled(value.strip() if isinstance(value, str) else value)
-    except (QuantityError, TypeError) as error:
-        raise Refused(Code.ROW_INVALID, f"{path}: {str(error)[:200]}") from error
+    pieces = _pieces(_at(row, path), path)
     return abs(pieces) if mapping.absolute_quantity else pieces
+
+
+def _pieces(value: Any, path: str) -> int:
+    if not isinstance(value, int | str | Decimal):
+        raise Refused(Code.ROW_INVALID, f"{path}: {str(value)[:100]!r} is not a quantity")
+    try:
+        return to_unscaled(value.strip() if isinstance(value, str) else value)
+    except (QuantityError, ArithmeticError) as error:
+        raise Refused(Code.ROW_INVALID, f"{path}: {str(error)[:200]}") from error
 
 
 def _transaction(mapping: Mapping, row: Row, status: str) -> TransactionStatus:
@@ -266,7 +273,4 @@ def _said_changes(said: Any, path: str) -> list[MeasureChange]:
             Code.ROW_INVALID,
             f"{path}: not an object of up to {CHANGES_MAX} measures and quantities",
         )
-    try:
-        return [MeasureChange(measure, to_unscaled(pieces)) for measure, pieces in said.items()]
-    except (QuantityError, TypeError) as error:
-        raise Refused(Code.ROW_INVALID, f"{path}: {str(error)[:200]}") from error
+    return [MeasureChange(measure, _pieces(value, path)) for measure, value in said.items()]

@@ -177,8 +177,8 @@ class Webhook:
         self._rows += 1
         try:
             text = _encode(row)
-        except RecursionError as error:
-            raise Rejected(400, "nested too deep") from error
+        except (RecursionError, ValueError) as error:  # Half a surrogate pair is no text.
+            raise Rejected(400, f"a row cannot be written: {error}") from error
         return Raw(self._rows, text, partial(_bounded, row, len(text)))
 
     @staticmethod

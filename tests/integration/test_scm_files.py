@@ -112,12 +112,13 @@ def test_a_file_is_told_on_once_whatever_kills_it(delivery: Delivery, reader: Re
     [
         ("", "must name every column"),
         ("a,a\n1,2\n", "must name every column"),
+        ("a,\udce9\n1,2\n", "must name every column"),
         (f'{HEADER}\n"open', ":2: unexpected end of data"),
     ],
 )
 def test_a_file_that_is_no_csv_says_where(delivery: Delivery, text: str, words: str) -> None:
     """Exit code 2, with file, line and what to do."""
-    delivery.path.write_text(text)
+    delivery.path.write_bytes(text.encode("utf-8", "surrogateescape"))
     assert delivery.start().wait(60) == 2
     assert words in delivery.log()
 

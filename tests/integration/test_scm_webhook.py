@@ -145,10 +145,23 @@ def test_what_is_not_signed_now_is_refused(hook: Hook, reader: Reader) -> None:
         (b"[" * 100_000, 400),
         (b'{"a":' * 900 + b"1" + b"}" * 900, 200),
         (b"\xff\xfe", 400),
+        (b'{"event_id": "\\ud800"}', 400),
         (json.dumps([{}] * (ROWS_MAX + 1)).encode(), 400),
         (b" " * (BODY_BYTES_MAX + 1), 413),
     ],
-    ids=["cut", "empty", "number", "nan", "twice", "deep", "deep row", "bytes", "many", "large"],
+    ids=[
+        "cut",
+        "empty",
+        "number",
+        "nan",
+        "twice",
+        "deep",
+        "deep row",
+        "bytes",
+        "surrogate",
+        "many",
+        "large",
+    ],
 )
 def test_bad_bodies_are_refused_with_words(hook: Hook, body: bytes, status: int) -> None:
     """A clear 4xx (a row that is an object but says nothing is refused as a row), and it lives."""
