@@ -16,7 +16,7 @@ from confluent_kafka import KafkaException
 
 from compose.settings import Settings as StackSettings
 from compose.stack import Stack
-from holdfast.connection import EXIT_REFUSED, EXIT_UNKNOWN, Stop, find_settings, in_words
+from holdfast.connection import EXIT_REFUSED, EXIT_UNKNOWN, HOW_TO_START, Stop, in_words
 from processor.view.applier import Superseded
 from processor.view.changelog import ChangelogMissing
 from processor.view.follower import Follower, Stopped
@@ -25,6 +25,7 @@ from processor.view.queries import RedisQueries
 from processor.view.settings import ViewSettings
 from producers.gateway.logs import configure
 from producers.quantity import pieces_text
+from producers.settings import Settings
 from schemas.queries import HoldQuery, HoldView, OnHandQuery, Queries, QueryInvalid, ViewUnavailable
 
 app = typer.Typer(no_args_is_help=True, help="Read view in Redis: run, rebuild, ask.")
@@ -80,8 +81,23 @@ def view_settings(redis_url: str | None = None, http_port: int | None = None) ->
 
 
 def _follower(bootstrap: str | None, settings: ViewSettings) -> Follower:
-    producer = find_settings(bootstrap, "unused" if bootstrap else None)
-    return Follower(settings, producer.librdkafka())
+    """Follower of the changelog that is meant: the option, the environment, the running stack.
+
+    Raises:
+        Stop: no broker is named and no stack is running here.
+
+    """
+    home = StackSettings.from_environment().home
+    saved = Stack.addresses(home).kafka_bootstrap
+    # The view asks no registry; everything else is how a producer reaches the cluster.
+    known = {"bootstrap_servers": bootstrap or saved, "registry_url": "none"}
+    try:
+        found = Settings.from_environment(known)
+    except msgspec.ValidationError as error:
+        raise Stop(f"No stack is running in {home} ({error}).\n{HOW_TO_START}") from error
+    if bootstrap:
+        found = msgspec.structs.replace(found, bootstrap_servers=bootstrap)
+    return Follower(settings, found.librdkafka())
 
 
 @app.command("run", epilog=_RUN)

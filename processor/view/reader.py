@@ -133,16 +133,20 @@ class Reader:
         for question in questions:
             for command in question.commands:
                 pipe.execute_command(*command)
-        changes = b"" if self.keys is None else self.keys(b"cv")
+        changes = self._names.live if self.keys is None else self.keys(b"cv")
         pipe.mget(self._names.live, changes)
         try:
-            *answers, (served, changed) = await pipe.execute(raise_on_error=False)
-        except (RedisError, OSError, ValueError) as error:
+            *answers, last = await pipe.execute(raise_on_error=False)
+        except Exception as error:  # noqa: BLE001 - nobody may wait for ever
             self._fail(questions, ViewUnavailable(f"redis does not answer: {error}"))
             return
-        except BaseException:
+        except asyncio.CancelledError:
             self._fail(questions, ViewUnavailable("closed"))
             raise
+        if isinstance(last, RedisError):
+            self._fail(questions, ViewUnavailable(f"redis refuses: {last}"))
+            return
+        served, changed = last
         start = 0
         for question in questions:
             end = start + len(question.commands)

@@ -9,6 +9,7 @@ import uuid
 from collections.abc import Sequence
 from typing import Any
 
+import msgspec
 import pytest
 import redis
 from hypothesis import HealthCheck, given, settings, strategies as st
@@ -73,8 +74,7 @@ def failure_row(number: int, at_ms: int | None) -> Row:
     key = row.failure_key(f"F{number}")
     if at_ms is None:
         return key, None
-    words: tuple[Any, ...] = (
-        "usmf",
+    told: tuple[Any, ...] = (
         f"T{number}",
         "P0",
         {},
@@ -87,7 +87,8 @@ def failure_row(number: int, at_ms: int | None) -> Row:
         False,
         "e",
     )
-    return key, row.encode_row(row.Failure(row.FORMAT, f"F{number}", 85, *words, at_ms))
+    failure = msgspec.convert((row.FORMAT, f"F{number}", 85, "usmf", *told, at_ms), row.Failure)
+    return key, row.encode_row(failure)
 
 
 def watermark_row(offset: int) -> Row:

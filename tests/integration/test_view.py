@@ -1,0 +1,615 @@
+"""The read view over a real worker, broker and Redis: what it answers, and what it survives."""
+
+import asyncio
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import threading
+import uuid
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+import redis
+from confluent_kafka.admin import AdminClient, NewTopic
+from typer.testing import CliRunner
+
+from compose.stack import LocalStack
+from holdfast.cli import app
+from processor.inventory import rows as row
+from processor.inventory.identity import hold_text, reservation_hash, reservation_text
+from processor.view.applier import Applier
+from processor.view.follower import Follower
+from processor.view.generations import Generations
+from processor.view.keys import Names
+from processor.view.plan import Batch
+from processor.view.queries import RedisQueries
+from processor.view.settings import ViewSettings
+from producers.channel import ChannelClient, Item, granted
+from producers.channel.requests import key_by_location, request
+from producers.channel.verbs import single
+from producers.settings import Settings
+from schemas import topics
+from schemas.codes import Code
+from schemas.messages import (
+    InventoryEvent,
+    RequestOptions,
+    ReservationResult,
+    TransactionStatus,
+)
+from schemas.queries import (
+    DecisionLine,
+    HoldQuery,
+    HoldView,
+    OnHandQuery,
+    QueryInvalid,
+    ViewUnavailable,
+)
+from tests.support.eventually import eventually, eventually_async
+from tests.support.view import content
+from tests.support.worker_process import WorkerProcess
+
+pytestmark = pytest.mark.kafka
+
+UNIT = 1_000_000
+WITHIN_S = 20.0
+HERE = {"siteid": "1", "locationid": "11"}
+
+
+@pytest.fixture
+def client(running: Settings) -> Iterator[ChannelClient]:
+    """A client of the running worker."""
+    with ChannelClient(running, "web-shop") as client:
+        yield client
+
+
+@pytest.fixture
+def item(client: ChannelClient) -> Item:
+    """A product nobody else uses, red and small, ten pieces of it."""
+    dimensions = {**HERE, "colorid": "red", "sizeid": "small"}
+    item = Item("usmf", f"V-{uuid.uuid4().hex[:8]}", dimensions)
+    assert isinstance(
+        client.on_hand(item, {"fno.physicalinvent": 10}, source="fno"), InventoryEvent
+    )
+    return item
+
+
+@pytest.fixture
+def view(redis_url: str, fresh: Callable[[str], str]) -> ViewSettings:
+    """A view of its own in the session's Redis."""
+    return ViewSettings(redis_url=redis_url, prefix=fresh("view"))
+
+
+@contextlib.contextmanager
+def following(settings: ViewSettings, running: Settings) -> Iterator[Follower]:
+    """Follow in a thread meanwhile."""
+    follower = Follower(settings, running.librdkafka())
+    thread = threading.Thread(target=follower.run)
+    thread.start()
+    try:
+        eventually(lambda: follower.is_following)
+        yield follower
+    finally:
+        follower.stop()
+        thread.join(WITHIN_S)
+        assert not thread.is_alive()
+
+
+@pytest.fixture
+def followed(view: ViewSettings, running: Settings) -> Iterator[ViewSettings]:
+    """The view, followed."""
+    with following(view, running):
+        yield view
+
+
+@contextlib.asynccontextmanager
+async def asking(settings: ViewSettings) -> AsyncIterator[RedisQueries]:
+    """Ask a view."""
+    queries = RedisQueries(settings)
+    try:
+        yield queries
+    finally:
+        await queries.close()
+
+
+async def available(queries: RedisQueries, item: Item) -> int | None:
+    """Available to reserve of a product, in pieces; None if there is no row."""
+    query = OnHandQuery(organization_ids=("usmf",), product_ids=(item.product_id,))
+    page = await queries.on_hand(query)
+    if not page.rows:
+        return None
+    return page.rows[0].quantities["iv"]["availabletoreserve"] // UNIT
+
+
+async def test_what_was_decided_is_found_by_every_question(
+    client: ChannelClient, item: Item, followed: ViewSettings
+) -> None:
+    """A reservation shows on hand, among holds by each of its references, and by its request id."""
+    answer = await asyncio.to_thread(client.reserve, item, 3, order_id=item.product_id)
+    assert isinstance(answer, ReservationResult)
+    line = answer.lines[0]
+    async with asking(followed) as queries:
+        await eventually_async(lambda: queries.decision(answer.request_id))
+        assert await available(queries, item) == 7
+        hold = await queries.hold(line.hold_id)
+        assert hold is not None
+        assert (hold.quantity, hold.order_id, hold.channel) == (
+            3 * UNIT,
+            item.product_id,
+            "web-shop",
+        )
+        assert (hold.state, hold.expires_at_ms, hold.dimensions) == ("live", None, item.dimensions)
+        for query in (
+            HoldQuery(organization_id="usmf", product_id=item.product_id),
+            HoldQuery(order_id=item.product_id),
+            HoldQuery(reservation_id=line.reservation_id),
+            HoldQuery(channel="web-shop", organization_id="usmf", limit=1_000),
+            HoldQuery(organization_id="usmf", dimensions={"SiteId": "1", "locationid": "11"}),
+            HoldQuery(limit=1_000),
+        ):
+            assert hold in (await queries.holds(query)).holds
+        assert not (await queries.holds(HoldQuery(expires_from_ms=0))).holds
+        reservation = await queries.reservation(line.reservation_id)
+        assert reservation is not None
+        assert (reservation.reserved, reservation.holds) == (3 * UNIT, 1)
+        decision = await queries.decision(answer.request_id)
+        assert decision is not None
+        assert (decision.kind, decision.code) == ("request", Code.ACCEPTED)
+        told = DecisionLine(1, line.reservation_id, line.hold_id, 3 * UNIT, 7 * UNIT)
+        assert decision.lines == [told]
+        assert decision in await queries.recent_decisions(20)
+        assert decision in await queries.recent_decisions(20, decision.partition)
+        assert await queries.decision("never-asked") is None
+        assert await queries.hold("no hold") is None
+        assert await queries.reservation("0" * 24) is None
+
+
+async def test_a_caller_sees_its_own_write(
+    client: ChannelClient, item: Item, followed: ViewSettings
+) -> None:
+    """Once `reached` says so for the record's offset, the answer holds it: 50 writes, no miss."""
+    asked = HoldQuery(organization_id="usmf", product_id=item.product_id)
+    async with asking(followed) as queries:
+        for count in range(1, 51):
+            answer = await asyncio.to_thread(client.reserve, item, "0.1")
+            assert isinstance(answer, ReservationResult)
+            (reached,) = await asyncio.gather(_reached_anywhere(queries, answer))
+            assert reached
+            assert len((await queries.holds(asked)).holds) == count
+        assert not await queries.reached(0, topics.REQUESTS, 10**12, 0.01)
+        assert not await queries.reached(99, topics.REQUESTS, 0, 0.01)
+
+
+async def _reached_anywhere(queries: RedisQueries, answer: ReservationResult) -> bool:
+    """Wait for the answer's record; its partition is where its hold's decision was made."""
+    decision = await eventually_async(lambda: queries.decision(answer.request_id))
+    assert decision is not None
+    offset = answer.source_offset
+    return await queries.reached(decision.partition, topics.REQUESTS, offset, WITHIN_S)
+
+
+async def test_a_status_and_its_offset_show_at_once(
+    client: ChannelClient, item: Item, followed: ViewSettings
+) -> None:
+    """While the ERP takes reservations over, no look ever sees the demand twice or not at all."""
+    holds = [client.reserve(item, 1, order_id=f"SO-{number}") for number in range(8)]
+    seen: set[int | None] = set()
+    async with asking(followed) as queries:
+        await eventually_async(lambda: _is(available(queries, item), 2))
+        telling = asyncio.create_task(asyncio.to_thread(_take_over, client, item, holds))
+        while not telling.done():
+            seen.add(await available(queries, item))
+        await telling
+        wanted = {"fno.reservphysical": 8, "iv.softreserved": 0}
+        await eventually_async(lambda: _has(queries, item, wanted))
+    assert seen == {2}
+
+
+def _take_over(client: ChannelClient, item: Item, holds: list[Any]) -> None:
+    for number, answer in enumerate(holds):
+        status = TransactionStatus(
+            transaction_id=f"{item.product_id}-{number}",
+            status="RESERVED_PHYSICAL",
+            sequence=1,
+            quantity=UNIT,
+            reservation_id=answer.lines[0].reservation_id,
+        )
+        told = client.transaction(item, status, {"fno.reservphysical": 1}, source="fno")
+        assert isinstance(told, InventoryEvent)
+        assert told.code == Code.OFFSET_APPLIED
+
+
+async def _is(asked: Any, wanted: object) -> bool:
+    return bool(await asked == wanted)
+
+
+async def _has(queries: RedisQueries, item: Item, wanted: dict[str, int]) -> bool:
+    query = OnHandQuery(organization_ids=("usmf",), product_ids=(item.product_id,))
+    told = (await queries.on_hand(query)).rows[0].quantities
+    found = {
+        name: told[name.partition(".")[0]].get(name.partition(".")[2], 0) // UNIT for name in wanted
+    }
+    return found == wanted
+
+
+async def test_products_of_a_warehouse_without_naming_them(
+    client: ChannelClient, followed: ViewSettings
+) -> None:
+    """Site and warehouse alone find every product there; pages go by warehouse."""
+    mark = uuid.uuid4().hex[:8]
+    items = [
+        Item("usmf", f"{mark}-{product}", {"siteid": mark, "locationid": location})
+        for location in ("A", "B", "C")
+        for product in range(2)
+    ]
+    for one in items:
+        client.on_hand(one, {"fno.physicalinvent": 1}, source="fno")
+    query = OnHandQuery(
+        organization_ids=("usmf",),
+        filters={"siteid": (mark,), "locationid": ("A", "B", "C", "D")},
+        group_by=("locationid",),
+    )
+    async with asking(followed) as queries:
+        await eventually_async(lambda: _is(_count(queries, query), 6))
+        seen: list[str] = []
+        for number in (1, 2):
+            paged = msgspec.structs.replace(query, page_size=2, page_number=number)
+            page = await queries.on_hand(paged)
+            assert page.has_more == (number == 1)
+            seen += [one.dimensions["locationid"] for one in page.rows]
+        assert sorted(seen) == ["A", "A", "B", "B", "C", "C"]
+
+
+async def _count(queries: RedisQueries, query: OnHandQuery) -> int:
+    return len((await queries.on_hand(query)).rows)
+
+
+async def test_failed_offsets_are_listed_until_they_are_dismissed(
+    client: ChannelClient, item: Item, followed: ViewSettings
+) -> None:
+    """An offset of a reservation that does not exist is found in the list, and by its id."""
+    status = TransactionStatus(
+        transaction_id=item.product_id,
+        status="RESERVED_PHYSICAL",
+        sequence=1,
+        quantity=UNIT,
+        reservation_id="0" * 24,
+    )
+    client.transaction(item, status, {}, source="fno")
+
+    async def found(queries: RedisQueries) -> list[Any]:
+        page = await queries.failures("usmf", limit=1_000)
+        return [one for one in page.failures if one.transaction_id == item.product_id]
+
+    async with asking(followed) as queries:
+        (failure,) = await eventually_async(lambda: found(queries))
+        assert failure.quantity == UNIT
+        assert await queries.failure(failure.failure_id) == failure
+        assert not (await queries.failures("nobody")).failures
+        dismiss = request(
+            "DISMISS_OFFSET",
+            [],
+            request_id=uuid.uuid4().hex,
+            organization_id="usmf",
+            channel="console",
+            options=RequestOptions(offset_failure_id=failure.failure_id),
+        )
+        assert granted(client.ask(dismiss, key=key_by_location(item)))
+        await eventually_async(lambda: _is(queries.failure(failure.failure_id), None))
+        assert not await found(queries)
+
+
+async def test_a_rebuild_serves_meanwhile_and_gives_the_same(
+    client: ChannelClient, item: Item, view: ViewSettings, running: Settings
+) -> None:
+    """Three rebuilds under questions: every answer right, the copy equal, the old one dropped."""
+    client.reserve(item, 4)
+    wrong: list[object] = []
+    names: list[str] = []
+    with following(view, running), redis.Redis.from_url(view.redis_url) as raw:
+        generations = Generations(raw, Names(view.prefix))
+        async with asking(view) as queries:
+            await eventually_async(lambda: _is(available(queries, item), 6))
+            for _ in range(3):
+                old = generations.live()
+                assert old is not None
+                rebuilding = asyncio.create_task(
+                    asyncio.to_thread(Follower(view, running.librdkafka()).rebuild)
+                )
+                while not rebuilding.done():
+                    told = await available(queries, item)
+                    if told != 6:
+                        wrong.append(told)
+                names.append(await rebuilding)
+                assert generations.live() == names[-1].encode()
+                assert not content(raw, view.prefix, old)
+            client.reserve(item, 1)  # The follower has gone over to the new one.
+            await eventually_async(lambda: _is(available(queries, item), 5))
+    assert not wrong
+    assert len(set(names)) == 3
+
+
+async def test_killed_at_any_instant_it_ends_with_the_content_of_a_rebuild(
+    client: ChannelClient, item: Item, view: ViewSettings, running: Settings, tmp_path: Path
+) -> None:
+    """Ten signal 9 under traffic of reservations and releases: nothing missing, nothing left."""
+    process = WorkerProcess(
+        "view",
+        [sys.executable, "-m", "holdfast", "view", "run", "--bootstrap", running.bootstrap_servers],
+        tmp_path / "view",
+        {
+            "REDIS_URL": view.redis_url,
+            "HOLDFAST_VIEW_PREFIX": view.prefix,
+            "HOLDFAST_HOME": str(tmp_path),
+        },
+    )
+    names = Names(view.prefix)
+    with redis.Redis.from_url(view.redis_url) as raw:
+        generations = Generations(raw, names)
+        try:
+            for round_number in range(10):
+                process.start()
+                eventually(generations.live, within_s=60)
+                before = _rows(raw, names, generations)
+                _traffic(client, item, round_number)
+                if round_number % 2:  # Else it dies before or while it starts to apply.
+                    eventually(lambda seen=before: _rows(raw, names, generations) != seen)  # type: ignore[misc]
+                process.kill()
+            process.start()
+            await _caught_up(view)
+            assert process.stop() < WITHIN_S
+            assert process.exit_code == 0
+        finally:
+            process.kill()
+        served = generations.live()
+        assert served is not None
+        found = _without_positions(content(raw, view.prefix, served))
+        rebuilt = await asyncio.to_thread(Follower(view, running.librdkafka()).rebuild)
+        again = _without_positions(content(raw, view.prefix, rebuilt.encode()))
+    assert found == again
+    assert len(again[b"hp:" + f"usmf\x1f{item.product_id}".encode()]) > 10  # type: ignore[arg-type]
+
+
+def _rows(raw: Any, names: Names, generations: Generations) -> object:
+    served = generations.live()
+    return served and raw.mget(names.generation(served).at(0), names.generation(served).at(1))
+
+
+def _traffic(client: ChannelClient, item: Item, round_number: int) -> None:
+    """Sixty reservations on their way at once, and half of those of the round before given back."""
+    asked = [client.submit(single("RESERVE", "web-shop", item, "0.001", {})) for _ in range(60)]
+    answers = [one.result() for one in asked]
+    for answer in answers[: 20 + round_number]:
+        assert isinstance(answer, ReservationResult)
+        assert granted(client.release(item, answer.lines[0].hold_id))
+
+
+async def _caught_up(view: ViewSettings) -> None:
+    async with asking(view) as queries:
+
+        async def is_level() -> bool:
+            health = await queries.health()
+            return health.state == "following" and not health.lag_records
+
+        await eventually_async(is_level, within_s=60)
+
+
+def _without_positions(found: dict[bytes, object]) -> dict[bytes, object]:
+    """The worker's ticks go on between two looks, and move positions alone."""
+    return {key: value for key, value in found.items() if not key.startswith(b"at:")}
+
+
+async def test_wiped_under_questions_it_says_so_and_comes_back(
+    client: ChannelClient, item: Item, running: Settings
+) -> None:
+    """FLUSHALL three times, then Redis killed: right answers or ViewUnavailable, never wrong."""
+    client.reserve(item, 4)
+    refused: list[str] = []
+    with LocalStack(servers=("redis",)) as stack:
+        assert stack.addresses.redis_url is not None
+        view = ViewSettings(redis_url=stack.addresses.redis_url)
+        with following(view, running), redis.Redis.from_url(view.redis_url) as raw:
+            async with asking(view) as queries:
+
+                async def answers() -> bool:
+                    try:
+                        told = await available(queries, item)
+                    except ViewUnavailable as error:
+                        refused.append(str(error))
+                        return False
+                    assert told == 6
+                    return True
+
+                for _ in range(3):
+                    await eventually_async(answers)
+                    raw.flushall()
+                    assert not await answers()
+                assert (await queries.health()).state in {"rebuilding", "following"}
+                await eventually_async(answers)
+                stack.servers["redis"].kill()
+                assert not await answers()
+                stack.servers["redis"].start()
+                await eventually_async(answers, within_s=60)
+                await asyncio.to_thread(client.reserve, item, 1)
+                await eventually_async(lambda: _is(available(queries, item), 5))
+    assert any("being rebuilt" in words for words in refused)
+    assert any("does not answer" in words for words in refused)
+
+
+async def test_a_changelog_that_was_made_anew_is_built_anew(
+    running: Settings, view: ViewSettings, fresh: Callable[[str], str]
+) -> None:
+    """Another topic of the same name holds other rows: nothing of the first stays."""
+    admin = AdminClient(running.librdkafka())
+    topic = fresh("changelog")
+
+    def make() -> None:
+        admin.create_topics([NewTopic(topic, 1, 1)])[topic].result()
+
+    def served() -> bytes | None:
+        with redis.Redis.from_url(view.redis_url) as raw:
+            return Generations(raw, Names(view.prefix)).live()
+
+    make()
+    Follower(view, running.librdkafka(), topic).rebuild()
+    first = served()
+    admin.delete_topics([topic])[topic].result()
+    eventually(lambda: topic not in admin.list_topics(timeout=10).topics)
+    make()
+    follower = Follower(view, running.librdkafka(), topic)
+    thread = threading.Thread(target=follower.run)
+    thread.start()
+    try:
+        eventually(lambda: served() not in {first, None})
+        eventually(lambda: follower.is_following)
+    finally:
+        follower.stop()
+        thread.join(WITHIN_S)
+
+
+async def test_a_hundred_thousand_holds_of_one_product_page_by_page(
+    view: ViewSettings,
+) -> None:
+    """Every hold once, oldest first; a cursor leads on from anywhere; a bad one is refused."""
+    count = 100_000
+    _fill_holds(view, count)
+    query = HoldQuery(organization_id="usmf", product_id="BIG", limit=1_000)
+    async with asking(view) as queries:
+        seen: list[str] = []
+        times: list[int] = []
+        cursor = ""
+        for _ in range(count // 1_000 + 1):
+            page = await queries.holds(msgspec.structs.replace(query, cursor=cursor))
+            seen += [hold.hold_id for hold in page.holds]
+            times += [hold.created_at_ms for hold in page.holds]
+            cursor = page.cursor
+            if not cursor:
+                break
+        assert len(seen) == len(set(seen)) == count
+        assert times == sorted(times)
+        last = await queries.holds(msgspec.structs.replace(query, channel="c7", limit=10))
+        assert {hold.channel for hold in last.holds} == {"c7"}
+        rare = msgspec.structs.replace(query, channel="no such channel")
+        short = await queries.holds(rare)  # Stops at its bound, and says how to go on.
+        assert not short.holds
+        assert short.cursor
+        due = HoldQuery(expires_from_ms=50_000, expires_before_ms=50_010, limit=50)
+        assert [hold.expires_at_ms for hold in (await queries.holds(due)).holds] == [
+            *range(50_000, 50_010)
+        ]
+        for bad in ("zz", "00", "A" * 56):
+            with pytest.raises(QueryInvalid, match="cursor"):
+                await queries.holds(msgspec.structs.replace(query, cursor=bad))
+        with pytest.raises(QueryInvalid, match="page"):
+            await queries.holds(msgspec.structs.replace(query, limit=1_001))
+        middle: HoldView | None = await queries.hold(seen[count // 2])
+        assert middle is not None
+        assert middle.hold_id == seen[count // 2]
+
+
+def _fill_holds(view: ViewSettings, count: int) -> None:
+    """Holds of one product, straight into a generation."""
+    names = Names(view.prefix)
+    keys = names.generation(b"g")
+    place = row.encode_place(row.Place("usmf", "BIG", HERE, "iv.softreserved"))
+    reservation = reservation_hash("usmf", "BIG", b"", "iv.softreserved")
+    assert reservation_text(reservation) in hold_text(reservation_text(reservation), 1)
+    with redis.Redis.from_url(view.redis_url) as raw:
+        raw.set(names.live, keys.name)
+        applier = Applier(raw, names, keys, serving=True, answers_ms=1_000)
+        for start in range(0, count, 5_000):
+            batch = Batch(0, applier.positions([0])[0])
+            for number in range(start, start + 5_000):
+                hold = row.Hold(
+                    row.FORMAT,
+                    row.LIVE,
+                    row.raw(place),
+                    UNIT,
+                    1_000 + number // 7,
+                    number,
+                    UNIT,
+                    channel=f"c{number % 10}",
+                )
+                value = row.encode_hold(hold, bytes(12), row.due_of(hold, 0))
+                batch.add(number, 1_000, row.hold_key(reservation, number), value)
+            applier.apply([batch])
+
+
+async def test_an_acl_user_is_enough_and_a_wrong_password_is_said(
+    redis_url: str, view: ViewSettings, running: Settings, item: Item, fresh: Callable[[str], str]
+) -> None:
+    """A user that may touch the prefix alone follows and asks; secrets show nowhere."""
+    user, password = fresh("view-user"), uuid.uuid4().hex
+    with redis.Redis.from_url(redis_url) as raw:
+        raw.acl_setuser(
+            user,
+            enabled=True,
+            passwords=[f"+{password}"],
+            keys=[f"{view.prefix}:*"],
+            commands=["+@all", "-@dangerous", "-@admin", "+keys"],
+        )
+        try:
+            limited = msgspec.structs.replace(view, username=user, password=password)
+            assert password not in repr(limited)
+            with following(limited, running):
+                async with asking(limited) as queries:
+                    await eventually_async(lambda: _is(available(queries, item), 10))
+            wrong = msgspec.structs.replace(limited, password="wrong")
+            async with asking(wrong) as queries:
+                with pytest.raises(ViewUnavailable) as refusal:
+                    await queries.decision("x")
+                assert "wrong" not in str(refusal.value).replace("wrong username", "")
+        finally:
+            raw.acl_deluser(user)
+
+
+def test_people_ask_it_at_the_console(
+    client: ChannelClient,
+    item: Item,
+    followed: ViewSettings,
+    running: Settings,
+    tmp_path: Path,
+) -> None:
+    """Status, on hand, holds, hold and decision, as lines and as JSON."""
+    answer = client.reserve(item, 3)
+    assert isinstance(answer, ReservationResult)
+    environment = {
+        "KAFKA_BOOTSTRAP_SERVERS": running.bootstrap_servers,
+        "REDIS_URL": followed.redis_url,
+        "HOLDFAST_VIEW_PREFIX": followed.prefix,
+        "HOLDFAST_HOME": str(tmp_path),
+    }
+
+    def run(*words: str, code: int = 0) -> str:
+        result = CliRunner().invoke(app, ["view", *words], env=environment)
+        assert result.exit_code == code, result.output
+        return result.stdout
+
+    eventually(lambda: run("decision", answer.request_id) or True)
+    assert json.loads(run("status", "--json"))["state"] == "following"
+    assert "following" in run("status")
+    told = json.loads(run("onhand", item.product_id, "--org", "usmf", "--by", "colorid", "--json"))
+    assert told["dimensions"] == {"colorid": "red"}
+    assert told["quantities"]["iv.availabletoreserve"] == "7"
+    assert "iv.availabletoreserve" in run("onhand", item.product_id, "--org", "usmf")
+    listed = run("holds", "--org", "usmf", "--product", item.product_id, "--json")
+    hold_id = answer.lines[0].hold_id
+    assert json.loads(listed)["hold_id"] == hold_id
+    assert hold_id in run("holds", "--org", "usmf", "--product", item.product_id)
+    assert json.loads(run("hold", hold_id))["quantity"] == "3"
+    # A process of its own: it takes logging and signals over.
+    rebuilt = subprocess.run(
+        [sys.executable, "-m", "holdfast", "view", "rebuild"],
+        env={**os.environ, **environment},
+        check=True,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert "is served" in rebuilt.stdout
+    run("hold", "nothing", code=1)
+    run("onhand", item.product_id, "--org", "usmf", "--by", "hue", code=2)
