@@ -179,6 +179,23 @@ def test_twenty_kills_lose_and_double_no_row(erp: Erp, reader: Reader) -> None:
     assert len(expected) > KILLS
 
 
+def test_a_lost_database_connection_is_made_again(erp: Erp, reader: Reader) -> None:
+    """Its session is ended under it; rows go on, each once."""
+    with erp.connect() as session, erp.followed():
+        for number in range(3):
+            create(session, f"{erp.name}-{number}")
+            eventually(lambda number=number: len(reader.count()) == number + 1)  # type: ignore[misc]
+            ended = session.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                " WHERE application_name = %s",
+                (f"holdfast-scm-{erp.name}",),
+            )
+            assert ended.fetchall()
+        create(session, f"{erp.name}-last")
+        eventually(lambda: len(reader.count()) == 4)
+    assert set(reader.count().values()) == {1}
+
+
 def test_a_second_connector_of_the_name_stops_the_first(erp: Erp, reader: Reader) -> None:
     """The earlier one ends with code 70 at its next row and says why; the later tells it on."""
     port = choose_port(None)
