@@ -20,6 +20,10 @@ from schemas.limits import MESSAGE_BYTES_MAX
 # librdkafka's default of 100 ms makes every small transaction take 100 ms: CONCURRENT_TRANSACTIONS,
 # answered while the markers of the previous one are being written, is retried at this pace.
 RETRY_BACKOFF_MS: Final = 1
+# The markers of a transaction are written after its commit was answered. Who begins the next one
+# sooner is told CONCURRENT_TRANSACTIONS, and librdkafka tries again 20 ms later whatever it is set
+# to. With this pause the slowest tenth of small transactions took 18 ms instead of 35.
+MARKERS_SECONDS: Final = 0.001
 QUEUE_MESSAGES_MAX: Final = (
     1_000_000  # Above the messages of the largest batch (cycle.MESSAGES_MAX plus one slice).
 )
@@ -74,6 +78,7 @@ class TransactionWriter:
         self._dead_letters = dead_letters
         self._local_kinds = local_kinds
         self._reach = reach
+        self._committed_at = 0.0  # time.perf_counter()
         self._producer = Producer(
             {
                 **client,
@@ -126,6 +131,7 @@ class TransactionWriter:
     def _commit(self, batch: SealedBatch) -> dict[int, int]:
         producer, reach = self._producer, self._reach
         reach("before-produce")
+        time.sleep(max(0.0, self._committed_at + MARKERS_SECONDS - time.perf_counter()))
         producer.begin_transaction()
         ends = {
             partition: self._produce_rows(partition, rows) for partition, rows in batch.rows.items()
@@ -144,6 +150,7 @@ class TransactionWriter:
         )
         reach("before-commit")
         self._retrying(lambda: producer.commit_transaction(CALL_SECONDS_MAX))
+        self._committed_at = time.perf_counter()
         producer.poll(0)
         reach("after-commit")
         return {partition: _delivered(partition, end) for partition, end in ends.items()}
