@@ -69,6 +69,9 @@ class _Subject(NamedTuple):
 def _subject(value: Any) -> tuple[dict[str, Any], _Subject]:
     if not isinstance(value, dict):
         raise bad("a record: an object is expected")
+    usual = _usual(value)
+    if usual is not None:
+        return value, usual
     dimensions = fields.dimensions(value)
     return value, _Subject(
         fields.text(value, "id", EVENT_ID_LENGTH_MAX),
@@ -78,6 +81,34 @@ def _subject(value: Any) -> tuple[dict[str, Any], _Subject]:
         # In order of name: the same record again is the same bytes, however it was written down.
         dict(sorted(dimensions.items())),
     )
+
+
+def _usual(members: dict[str, Any]) -> _Subject | None:
+    """The subject of a record that is as most are; None sends it through every check by name.
+
+    A bulk has 512 of them: joined, their texts are checked at once, for a third of the time.
+    """
+    try:
+        event_id, organization = members["id"], members["organizationid"]
+        product, named = members["productid"], members["dimensions"]
+        source = members.get("dimensiondatasource", "")
+        names, values = "".join(named), "".join(named.values())
+        joined = event_id + organization + product + source + names + values
+    except (KeyError, TypeError, AttributeError):
+        return None
+    plain = (
+        joined.isprintable()
+        and 0 < len(event_id) <= EVENT_ID_LENGTH_MAX
+        and 0 < len(organization) <= limits.ORGANIZATION_LENGTH_MAX
+        and 0 < len(product) <= limits.PRODUCT_LENGTH_MAX
+        and len(source) <= NAME_LENGTH_MAX
+        and len(values) <= limits.DIMENSION_VALUE_LENGTH_MAX
+        and len(named) <= limits.DIMENSIONS_MAX
+    )
+    if not plain:
+        return None
+    dimensions = dict(sorted(named.items()))
+    return _Subject(event_id, organization, product, source.lower(), dimensions)
 
 
 def reserving(value: Any, places: Places, channel: str) -> Reserving | Wrong:
