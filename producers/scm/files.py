@@ -134,8 +134,12 @@ def _open_report(path: Path, position: Position) -> BinaryIO:
     """The report, cut back to what belongs to committed rows."""
     path.touch()
     report = path.open("r+b")
-    report.truncate(position.report_bytes)
-    report.seek(0, 2)
+    length = report.seek(0, 2)
+    if length > position.report_bytes:
+        report.truncate(position.report_bytes)
+        report.seek(0, 2)
+    elif length < position.report_bytes:
+        log.warning("the report lacks rows that were refused before", report=str(path))
     return report
 
 

@@ -74,9 +74,8 @@ class Mapping(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
     Attributes:
         source: data source its measures are told for.
-        dimension_data_source: data source whose dimension names `dimensions` uses; empty: ours.
         constants: our fields that no row says, for example the organization.
-        dimensions: dimension name to where it stands in a row.
+        dimensions: dimension's base name to where it stands in a row.
         ladders: asked in their order; the first that does not skip decides the status.
         measures: what a transaction at a status adds to which measure, per piece. The change of a
             row is what it adds now less what `fields.previous` added.
@@ -92,7 +91,6 @@ class Mapping(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     ladders: list[Ladder]
     constants: dict[str, str] = {}
     measures: dict[str, dict[str, int]] = {}
-    dimension_data_source: str = ""
     absolute_quantity: bool = False
     auto_offset: bool = False
     description: str = ""

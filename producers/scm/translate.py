@@ -96,7 +96,6 @@ def translate(mapping: Mapping, row: Row) -> InventoryTransaction | None:
         event_id=event_id,
         organization_id=_needed(mapping, row, "organization_id"),
         product_id=_needed(mapping, row, "product_id"),
-        dimension_data_source=mapping.dimension_data_source,
         dimensions=dimensions,
         source=mapping.source,
         changes=changes,
