@@ -118,6 +118,8 @@ class Follower:
         try:
             self._follow(changelog, self._names.generation(name))
         except Outdated as reason:
+            if self._generations.live() != name:  # It was dropped while it was looked at.
+                raise Superseded("another generation is served, or none") from reason
             log.warning("the generation cannot be caught up: building", reason=str(reason))
             self._build(changelog)
 
