@@ -25,6 +25,8 @@ from producers.channel.client import connect_codec
 from producers.gateway.ports import Applied, Refusal, Unavailable
 from producers.gateway.settings import GatewaySettings
 from producers.gateway.state import Gateway
+from producers.gateway.v1.events import Events
+from producers.gateway.v1.feed import Feed
 from producers.gateway.writer import Writer
 from producers.security.issuer import ISSUER, LocalIssuer
 from producers.security.keys import remote_keys
@@ -120,7 +122,7 @@ def build(settings: Settings, gateway: GatewaySettings, queries: Queries) -> Gat
         document = configurations.current()
     except Unavailable as error:
         raise Stop(str(error)) from error
-    return Gateway(
+    built = Gateway(
         gateway,
         writer=Writer(channel, codec, in_flight_max=gateway.in_flight_max),
         queries=queries,
@@ -129,6 +131,8 @@ def build(settings: Settings, gateway: GatewaySettings, queries: Queries) -> Gat
         verifier=verifier,
         issuer=issuer,
     )
+    built.events = Events(Feed(channel, codec), built.metrics.registry)
+    return built
 
 
 def _identity(gateway: GatewaySettings) -> tuple[LocalIssuer | None, Verifier]:

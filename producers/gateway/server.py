@@ -57,7 +57,7 @@ def serve(gateway: Gateway) -> None:
     )
     if settings.metrics_port:
         start_http_server(settings.metrics_port, LOOPBACK, gateway.metrics.registry)
-    server = _Server(config)
+    server = _Server(config, gateway)
     server.run()
     if not server.started:
         raise SystemExit(3)
@@ -65,6 +65,10 @@ def serve(gateway: Gateway) -> None:
 
 class _Server(uvicorn.Server):
     """Says where it is, once it is there; and a graceful stop ends with 0."""
+
+    def __init__(self, config: uvicorn.Config, gateway: Gateway) -> None:
+        super().__init__(config)
+        self._gateway = gateway
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -82,3 +86,8 @@ class _Server(uvicorn.Server):
         if self.started:
             settings = self.config
             log.info("gateway ready", host=settings.host, port=settings.port, tls=settings.is_ssl)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Stop; streams are ended first, since nobody would see their end."""
+        self._gateway.end_streams()
+        await super().shutdown(sockets)

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import structlog
 
@@ -18,6 +18,9 @@ from producers.security.ratelimit import RateLimit
 from producers.security.verify import Verifier
 from schemas.queries import Queries, ViewUnavailable
 
+if TYPE_CHECKING:  # It needs what is here.
+    from producers.gateway.v1.events import Events
+
 CONFIGURATION_EVERY_S: Final = 5.0
 log = structlog.get_logger()
 
@@ -29,6 +32,7 @@ class Gateway:
         writer: the way into the topics.
         queries: the way to what was decided.
         jobs: progress of the jobs that run here, by id.
+        events: the event stream; None until it is given one.
         places: names and keys of the configuration in force; renewed while running.
         issuer: development identity provider, None in production.
 
@@ -59,6 +63,7 @@ class Gateway:
         self.failures = RateLimit(20.0, 100)
         self.tasks: set[asyncio.Task[Any]] = set()
         self.jobs: dict[str, Any] = {}
+        self.events: Events | None = None
 
     async def open(self) -> None:
         """Connect, and follow the configuration.
@@ -100,8 +105,14 @@ class Gateway:
             await asyncio.sleep(CONFIGURATION_EVERY_S)
             await self.renew_configuration(from_view=True)
 
+    def end_streams(self) -> None:
+        """End the answers that have no end of their own."""
+        if self.events is not None:
+            self.events.end()
+
     async def close(self) -> None:
         """End what runs beside, wait for outcomes under way, let go of the broker."""
+        self.end_streams()
         for task in list(self.tasks):
             task.cancel()
         for task in list(self.tasks):

@@ -7,7 +7,14 @@ from msgspec import Meta
 
 from producers.channel.outcomes import code_name
 from producers.gateway.v1.exact import Quantity
-from schemas.messages import ResultDetail, ResultLine
+from schemas.messages import (
+    InventoryEvent,
+    RequestLine,
+    ReservationRequest,
+    ReservationResult,
+    ResultDetail,
+    ResultLine,
+)
 from schemas.queries import DecisionLine, DecisionView, FailureView, HoldView, ReservationView
 
 TimeMs = Annotated[int, Meta(description="Milliseconds since 1970-01-01T00:00:00Z.")]
@@ -267,3 +274,119 @@ class ProblemShape(_Shape, frozen=True, kw_only=True):
     title: str
     status: int
     detail: str
+
+
+class AskedShape(_Shape, frozen=True, kw_only=True):
+    """What one line of a decision asked for, and its answer."""
+
+    product_id: str
+    dimensions: dict[str, str]
+    measure: str = ""
+    asked: Quantity
+    order_id: str = ""
+    code: CodeName
+    reservation_id: str = ""
+    hold_id: str = ""
+    quantity: Quantity
+    available: Quantity
+
+
+class DecidedEvent(_Shape, frozen=True, kw_only=True):
+    """Event `decision`. Without `action` its request was made before the stream began to read."""
+
+    partition: int
+    sequence: int
+    request_id: str
+    code: CodeName
+    decided_at_ms: TimeMs
+    action: str = ""
+    organization_id: str = ""
+    channel: str = ""
+    lines: list[AskedShape] | list[LineShape]
+
+    @classmethod
+    def of(
+        cls, partition: int, result: ReservationResult, request: ReservationRequest | None
+    ) -> Self:
+        """Event of a result and, where it is known, its request."""
+        lines: list[AskedShape] | list[LineShape]
+        if request is None or len(request.lines) != len(result.lines):
+            lines = [LineShape.of(line) for line in result.lines]
+        else:
+            pairs = zip(request.lines, result.lines, strict=True)
+            lines = [_asked(line, answered) for line, answered in pairs]
+        return cls(
+            partition=partition,
+            sequence=result.sequence,
+            request_id=result.request_id,
+            code=code_name(result.code),
+            decided_at_ms=result.decided_at_ms,
+            action=request.action if request else "",
+            organization_id=request.organization_id if request else "",
+            channel=request.channel if request else "",
+            lines=lines,
+        )
+
+
+def _asked(line: RequestLine, answered: ResultLine) -> AskedShape:
+    return AskedShape(
+        product_id=line.product_id,
+        dimensions=line.dimensions,
+        measure=line.measure,
+        asked=Quantity(line.quantity),
+        order_id=line.detail.order_id if line.detail else "",
+        code=code_name(answered.code),
+        reservation_id=answered.reservation_id,
+        hold_id=answered.hold_id,
+        quantity=Quantity(answered.quantity),
+        available=Quantity(answered.available),
+    )
+
+
+class StockEvent(_Shape, frozen=True, kw_only=True):
+    """Event of an inventory transaction or of what followed from one, or from time.
+
+    Its kind is the event's name: transaction, offset-applied, offset-failed, offset-reverted,
+    offset-resolved, hold-expired, hold-short, supply-short, configuration, drift.
+    """
+
+    partition: int
+    sequence: int
+    code: CodeName
+    at_ms: TimeMs
+    source_id: str
+    organization_id: str = ""
+    product_id: str = ""
+    dimensions: dict[str, str] = {}
+    transaction_id: str = ""
+    reservation_id: str = ""
+    hold_id: str = ""
+    order_id: str = ""
+    channel: str = ""
+    quantity: Quantity
+    invalid_quantity: Quantity
+    available: Quantity
+    message: str = ""
+
+    @classmethod
+    def of(cls, partition: int, event: InventoryEvent) -> Self:
+        """Event as it was committed."""
+        return cls(
+            partition=partition,
+            sequence=event.sequence,
+            code=code_name(event.code),
+            at_ms=event.at_ms,
+            source_id=event.source_id,
+            organization_id=event.organization_id,
+            product_id=event.product_id,
+            dimensions=event.dimensions,
+            transaction_id=event.transaction_id,
+            reservation_id=event.reservation_id,
+            hold_id=event.hold_id,
+            order_id=event.order_id,
+            channel=event.channel,
+            quantity=Quantity(event.quantity),
+            invalid_quantity=Quantity(event.invalid_quantity),
+            available=Quantity(event.available),
+            message=event.message,
+        )

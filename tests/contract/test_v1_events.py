@@ -1,0 +1,256 @@
+"""The event stream: what was committed, filtered, resumed; and readers that do not read."""
+
+import asyncio
+import contextlib
+import json
+import socket
+import time
+import urllib.request
+import uuid
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import httpx
+import orjson
+import pytest
+
+from compose.ports import free_port
+from producers.settings import Settings
+from tests.support.eventually import eventually, eventually_async
+from tests.support.gateway import GatewayProcess, Shop, gateway_process
+
+pytestmark = pytest.mark.kafka
+
+READERS = 100
+WRITES = 24  # Bulks of 512: several times what the sockets between two processes hold.
+
+
+class Event(NamedTuple):
+    """One event of the stream."""
+
+    event_id: str
+    kind: str
+    data: dict[str, Any]
+
+
+def events_of(answer: httpx.Response) -> Iterator[Event]:
+    """Events as they come; it waits for the next one, or a sign of life."""
+    fields: dict[str, str] = {}
+    for line in answer.iter_lines():
+        if line:
+            name, _, value = line.partition(": ")
+            fields[name] = value
+        elif "data" in fields:
+            yield Event(fields.get("id", ""), fields["event"], json.loads(fields["data"]))
+            fields = {}
+
+
+def until(events: Iterator[Event], request_id: str) -> list[Event]:
+    """Events up to that of a request."""
+    seen = []
+    for event in events:
+        seen.append(event)
+        if event.data.get("requestId") == request_id:
+            return seen
+    raise AssertionError(f"the stream ended without {request_id}")
+
+
+def reserve(shop: Shop, quantity: int = 1) -> str:
+    """Ask for something; the request's id on the topic."""
+    body = shop.reservation(quantity)
+    assert shop.post("onhand/reserve", body).json()["processingStatus"] in {"success", "failure"}
+    return f"ohre~{body['id']}"
+
+
+def test_decisions_and_stock_changes_come_as_they_are_committed(
+    client: httpx.Client, shop: Shop
+) -> None:
+    """A reader of one product sees its stock change, its grant and its refusal, in their order."""
+    other = Shop(client=client, product=f"other-{uuid.uuid4().hex}")
+    with client.stream("GET", "/v1/events", params={"productId": shop.product}) as answer:
+        assert answer.headers["content-type"].startswith("text/event-stream")
+        shop.post("onhand", shop.change(10))
+        reserve(other)
+        granted, refused = reserve(shop, 4), reserve(shop, 99)
+        seen = until(events_of(answer), refused)
+    assert [event.kind for event in seen] == ["transaction", "decision", "decision"]
+    told, first, second = (event.data for event in seen)
+    assert (told["code"], told["productId"]) == ("APPLIED", shop.product)
+    assert (first["requestId"], first["code"], first["action"]) == (granted, "ACCEPTED", "RESERVE")
+    (line,) = first["lines"]
+    assert (line["productId"], line["asked"], line["available"]) == (shop.product, 4, 6)
+    assert second["code"] == "INSUFFICIENT_STOCK"
+    assert told["sequence"] < first["sequence"] < second["sequence"]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "count"),
+    [
+        ({"siteId": "1", "locationId": "11"}, 1),
+        ({"siteId": "2"}, 0),
+        ({"channel": "tests"}, 1),
+        ({"channel": "nobody"}, 0),
+        ({"organizationId": "usmf"}, 1),
+        ({"organizationId": "demf"}, 0),
+    ],
+)
+def test_filters_must_all_fit(
+    client: httpx.Client, shop: Shop, wanted: dict[str, str], count: int
+) -> None:
+    """Place, channel and organization narrow the stream; what does not fit is not sent."""
+    end = Shop(client=client, product=shop.product)
+    with (
+        client.stream("GET", "/v1/events", params={**wanted, "productId": shop.product}) as narrow,
+        client.stream("GET", "/v1/events", params={"productId": shop.product}) as wide,
+    ):
+        asked = reserve(end)
+        seen = until(events_of(wide), asked)
+        assert len(seen) == 1
+        if count:
+            assert until(events_of(narrow), asked) == seen
+
+
+def test_reader_that_comes_back_misses_nothing(client: httpx.Client, shop: Shop) -> None:
+    """Behind the id of the last event seen, the stream goes on: every event, once, no gap."""
+    params = {"productId": shop.product}
+    with client.stream("GET", "/v1/events", params=params) as answer:
+        first = reserve(shop)
+        last_id = until(events_of(answer), first)[-1].event_id
+    missed = [reserve(shop) for _ in range(3)]
+    headers = {"Last-Event-ID": last_id}
+    with client.stream("GET", "/v1/events", params=params, headers=headers) as answer:
+        seen = until(events_of(answer), missed[-1])
+    assert [event.data["requestId"] for event in seen] == missed
+
+
+def test_reader_that_comes_to_another_gateway_goes_on_there(
+    http_stack: Settings,
+    view_url: str,
+    client: httpx.Client,
+    shop: Shop,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    """An id of one gateway is understood by the next: again rather than never; else it says gap."""
+    params = {"productId": shop.product}
+    with client.stream("GET", "/v1/events", params=params) as answer:
+        first = reserve(shop)
+        last_id = until(events_of(answer), first)[-1].event_id
+    missed = [reserve(shop) for _ in range(3)]
+    home = tmp_path_factory.mktemp("gateway")
+    headers = {"Last-Event-ID": last_id}
+    with (
+        gateway_process(http_stack, home, {"REDIS_URL": view_url}) as second,
+        second.client() as there,
+        there.stream("GET", "/v1/events", params=params, headers=headers) as answer,
+    ):
+        seen = until(events_of(answer), missed[-1])
+    assert [event.data["requestId"] for event in seen if event.kind == "decision"][-3:] == missed
+    old = f"{last_id.rsplit('-', 1)[0]}-1".replace(last_id[:8], "00000000")
+    headers = {"Last-Event-ID": old}
+    with client.stream("GET", "/v1/events", headers=headers) as answer:
+        assert next(events_of(answer)).kind == "gap"
+
+
+def test_nonsense_as_last_id_is_400(client: httpx.Client) -> None:
+    """What is no id of the stream is told so."""
+    for last_id in ("x", "1-2", "a-b-c", "a-1--2", "٣-٣-٣"):
+        answer = client.get("/v1/events", params={"lastEventId": last_id})
+        assert answer.status_code == 400
+
+
+def test_graceful_stop_ends_the_streams(
+    http_stack: Settings, view_url: str, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """A gateway that stops ends its streams properly, and does not wait for them to end."""
+    home = tmp_path_factory.mktemp("gateway")
+    with (
+        gateway_process(http_stack, home, {"REDIS_URL": view_url}) as process,
+        process.client() as there,
+        there.stream("GET", "/v1/events") as answer,
+    ):
+        started_s = time.monotonic()
+        assert process.stop() == 0
+        assert list(events_of(answer)) == []
+        assert time.monotonic() - started_s < 9  # uvicorn's patience ends after 10.
+
+
+async def _count(gateway: GatewayProcess, product: str, counts: list[int], number: int) -> None:
+    """Read a stream for good, counting the product's decisions."""
+    reading, writing = await asyncio.open_connection("127.0.0.1", gateway.port)
+    head = f"GET /v1/events?productId={product} HTTP/1.1\r\nHost: x\r\n"
+    writing.write(f"{head}Authorization: Bearer {gateway.token()}\r\n\r\n".encode())
+    try:
+        async for line in reading:
+            if line.startswith(b"retry:"):
+                counts[number] = 0
+            counts[number] += line.startswith(b"event: decision")
+    finally:
+        writing.close()
+
+
+def stuck_reader(gateway: GatewayProcess) -> socket.socket:
+    """A reader of everything that asks, and then reads nothing."""
+    one = socket.socket()
+    one.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
+    one.connect(("127.0.0.1", gateway.port))
+    head = f"GET /v1/events HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {gateway.token()}\r\n\r\n"
+    one.sendall(head.encode())
+    return one
+
+
+def drain(one: socket.socket) -> None:
+    """Read what had been sent, up to the end; without one it fails."""
+    one.settimeout(30)
+    with one, contextlib.suppress(ConnectionResetError):
+        while one.recv(65_536):
+            pass
+
+
+def figure(port: int, name: str) -> float:
+    """A figure of the gateway's, summed over labels."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics") as answer:
+        lines = answer.read().decode().splitlines()
+    return sum(float(line.split()[-1]) for line in lines if line.startswith(name))
+
+
+async def test_hundred_readers_and_a_stuck_one_do_not_stop_a_writer(
+    http_stack: Settings, view_url: str, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """All writes are answered, 100 readers see what they asked for, the stuck one is cut off."""
+    metrics = free_port()
+    environment = {"REDIS_URL": view_url, "HOLDFAST_GATEWAY_METRICS_PORT": str(metrics)}
+    home = tmp_path_factory.mktemp("gateway")
+    with gateway_process(http_stack, home, environment) as gateway, gateway.client() as plain:
+        shop = Shop(client=plain, product=f"P-{uuid.uuid4().hex[:10]}")
+        stuck = stuck_reader(gateway)
+        counts = [-1] * READERS
+        readers = [
+            asyncio.create_task(_count(gateway, shop.product, counts, number))
+            for number in range(READERS)
+        ]
+
+        async def all_read(expected: int) -> bool:
+            return counts == [expected] * READERS
+
+        await eventually_async(lambda: all_read(0))
+        headers = {"Authorization": f"Bearer {gateway.token()}"}
+        async with httpx.AsyncClient(base_url=gateway.url, headers=headers, timeout=30) as client:
+            for _ in range(WRITES):
+                load = [
+                    {**shop.reservation(1), "productId": f"load-{uuid.uuid4().hex}"}
+                    for _ in range(511)
+                ]
+                content = orjson.dumps([shop.reservation(1), *load])
+                answer = await client.post(shop.base + "onhand/reserve/bulk", content=content)
+                assert answer.status_code == 200
+        await eventually_async(lambda: all_read(WRITES))
+        cut = "holdfast_gateway_stream_cut_off_total"
+        await asyncio.to_thread(eventually, lambda: figure(metrics, cut) == 1, within_s=40)
+        assert figure(metrics, "holdfast_gateway_stream_readers") == READERS
+        await asyncio.to_thread(drain, stuck)
+        for reader in readers:
+            reader.cancel()
+        await asyncio.gather(*readers, return_exceptions=True)
+        await asyncio.to_thread(
+            eventually, lambda: figure(metrics, "holdfast_gateway_stream_readers") == 0
+        )
