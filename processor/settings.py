@@ -26,6 +26,9 @@ class KafkaConnection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
         security_protocol: PLAINTEXT, SSL, SASL_PLAINTEXT or SASL_SSL.
         sasl_mechanism: PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512.
         ssl_cafile: certificate authorities to trust; empty for the system's.
+        ssl_certfile: own certificate (PEM), where the broker asks for one.
+        ssl_keyfile: its key.
+        ssl_key_password: of the key, where it has one.
 
     """
 
@@ -35,6 +38,9 @@ class KafkaConnection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     sasl_username: str = ""
     sasl_password: str = ""
     ssl_cafile: str = ""
+    ssl_certfile: str = ""
+    ssl_keyfile: str = ""
+    ssl_key_password: str = ""
 
     def __repr__(self) -> str:
         return f"KafkaConnection({self.bootstrap_servers}, {self.security_protocol})"
@@ -46,7 +52,12 @@ class KafkaConnection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     def _ssl_context(self) -> ssl.SSLContext | None:
         if not self.security_protocol.endswith("SSL"):
             return None
-        return ssl.create_default_context(cafile=self.ssl_cafile or None)
+        context = ssl.create_default_context(cafile=self.ssl_cafile or None)
+        if self.ssl_certfile:
+            context.load_cert_chain(
+                self.ssl_certfile, self.ssl_keyfile or None, self.ssl_key_password or None
+            )
+        return context
 
     def librdkafka(self) -> dict[str, Any]:
         """Settings for confluent-kafka."""
@@ -63,6 +74,10 @@ class KafkaConnection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
             settings["sasl.password"] = self.sasl_password
         if self.ssl_cafile:
             settings["ssl.ca.location"] = self.ssl_cafile
+        if self.ssl_certfile:
+            settings["ssl.certificate.location"] = self.ssl_certfile
+            settings["ssl.key.location"] = self.ssl_keyfile
+            settings["ssl.key.password"] = self.ssl_key_password
         return settings
 
     def aiokafka(self) -> dict[str, Any]:
@@ -145,6 +160,9 @@ _KAFKA_VARIABLES: Mapping[str, str] = {
     "KAFKA_SASL_USERNAME": "sasl_username",
     "KAFKA_SASL_PASSWORD": "sasl_password",
     "KAFKA_SSL_CAFILE": "ssl_cafile",
+    "KAFKA_SSL_CERTFILE": "ssl_certfile",
+    "KAFKA_SSL_KEYFILE": "ssl_keyfile",
+    "KAFKA_SSL_KEY_PASSWORD": "ssl_key_password",
 }
 
 

@@ -22,6 +22,9 @@ _VARIABLES: Final[Mapping[str, str]] = {
     "KAFKA_SASL_USERNAME": "sasl_username",
     "KAFKA_SASL_PASSWORD": "sasl_password",
     "KAFKA_SSL_CAFILE": "ssl_cafile",
+    "KAFKA_SSL_CERTFILE": "ssl_certfile",
+    "KAFKA_SSL_KEYFILE": "ssl_keyfile",
+    "KAFKA_SSL_KEY_PASSWORD": "ssl_key_password",
     "HOLDFAST_SCHEMA_CACHE": "schema_cache",
     "HOLDFAST_CHANNEL_TIMEOUT_MS": "timeout_ms",
     "HOLDFAST_CHANNEL_IN_FLIGHT_MAX": "in_flight_max",
@@ -47,6 +50,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         security_protocol: PLAINTEXT, SSL, SASL_PLAINTEXT or SASL_SSL.
         sasl_mechanism: PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512.
         ssl_cafile: certificate authorities to trust; empty for the system's.
+        ssl_certfile: own certificate (PEM), where the broker asks for one.
+        ssl_keyfile: its key.
+        ssl_key_password: of the key, where it has one.
 
     """
 
@@ -65,6 +71,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     sasl_username: str = ""
     sasl_password: str = ""
     ssl_cafile: str = ""
+    ssl_certfile: str = ""
+    ssl_keyfile: str = ""
+    ssl_key_password: str = ""
 
     def __repr__(self) -> str:
         return f"Settings({self.bootstrap_servers}, {self.registry_url}, {self.security_protocol})"
@@ -96,4 +105,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             settings["sasl.password"] = self.sasl_password
         if self.ssl_cafile:
             settings["ssl.ca.location"] = self.ssl_cafile
+        if self.ssl_certfile:
+            settings["ssl.certificate.location"] = self.ssl_certfile
+            settings["ssl.key.location"] = self.ssl_keyfile
+            settings["ssl.key.password"] = self.ssl_key_password
         return settings

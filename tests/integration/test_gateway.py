@@ -1,7 +1,5 @@
 """The gateway under faults and limits: killed, late, without a registry, flooded, behind TLS."""
 
-import datetime as dt
-import ipaddress
 import ssl
 import threading
 import uuid
@@ -12,16 +10,20 @@ from typing import Any
 
 import httpx
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
-from cryptography.x509.oid import NameOID
+import redis
 
 from compose.ports import free_port
+from compose.stack import LocalStack
 from producers.settings import Settings
+from tests.support.certificate import certificate
 from tests.support.eventually import eventually
-from tests.support.gateway import BASE, GatewayProcess, Shop, gateway_process
+from tests.support.gateway import (
+    BASE,
+    GatewayProcess,
+    Shop,
+    gateway_process,
+    view_process,
+)
 
 pytestmark = pytest.mark.kafka
 
@@ -249,41 +251,18 @@ def test_keys_of_a_provider_are_fetched(
 
 def test_tls_by_configuration(running: Settings, home: Path) -> None:
     """With a certificate and its key the gateway speaks TLS, and nothing else."""
-    certificate, key = _certificate(home.parent)
+    chain, key = certificate(home.parent)
     tls = {
-        "HOLDFAST_GATEWAY_TLS_CERTIFICATE": str(certificate),
+        "HOLDFAST_GATEWAY_TLS_CERTIFICATE": str(chain),
         "HOLDFAST_GATEWAY_TLS_KEY": str(key),
     }
-    context = ssl.create_default_context(cafile=str(certificate))
+    context = ssl.create_default_context(cafile=str(chain))
     with gateway_process(running, home, tls) as process:
         with process.client(verify=context) as client:
             shop = shop_of(client)
             assert shop.post("onhand", shop.change(1)).json()["statusCode"] == 200
         with pytest.raises(httpx.TransportError):
             httpx.get(f"http://127.0.0.1:{process.port}/health/ping")
-
-
-def _certificate(folder: Path) -> tuple[Path, Path]:
-    """A certificate for 127.0.0.1 that trusts itself, and its key."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "gateway")])
-    now = dt.datetime.now(dt.UTC)
-    address = x509.IPAddress(ipaddress.ip_address("127.0.0.1"))
-    built = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - dt.timedelta(hours=1))
-        .not_valid_after(now + dt.timedelta(hours=1))
-        .add_extension(x509.SubjectAlternativeName([address]), critical=False)
-        .sign(key, hashes.SHA256())
-    )
-    certificate_file, key_file = folder / "chain.pem", folder / "key.pem"
-    certificate_file.write_bytes(built.public_bytes(Encoding.PEM))
-    key_file.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
-    return certificate_file, key_file
 
 
 def test_figures_are_served(running: Settings, home: Path) -> None:
@@ -299,3 +278,51 @@ def test_figures_are_served(running: Settings, home: Path) -> None:
     assert 'holdfast_gateway_requests_total{area="onhand",status="200"} 1.0' in text
     assert 'holdfast_gateway_refused_total{why="unauthenticated"} 1.0' in text
     assert "holdfast_gateway_in_flight 0.0" in text
+
+
+QUERY = {"filters": {"organizationId": "usmf", "productId": "D0002"}}
+
+
+def test_redis_user_and_password_reach_the_view(running: Settings, home: Path) -> None:
+    """With Redis' default user off, view and gateway work by a named user; else 503, no secret."""
+    secret = uuid.uuid4().hex
+    with LocalStack(servers=("redis",)) as stack:
+        url = stack.addresses.redis_url
+        assert url is not None
+        place = url.removeprefix("redis://")
+        admin = redis.Redis.from_url(url)
+        for user in ("holdfast", "admin"):
+            admin.acl_setuser(
+                user, enabled=True, passwords=[f"+{secret}"], keys=["*"], commands=["+@all"]
+            )
+        admin.acl_setuser("default", enabled=False, reset=True)
+        named = f"redis://holdfast:{secret}@{place}"
+        with view_process(running, named, home / "view"):
+            with (
+                gateway_process(running, home / "in", {"REDIS_URL": named}) as process,
+                process.client() as client,
+            ):
+                answer = client.post(BASE + "onhand/indexquery", json=QUERY)
+                assert answer.status_code == 200
+                assert secret not in process.log()
+            wrong = f"redis://holdfast:{secret[::-1]}@{place}"
+            with (
+                gateway_process(running, home / "out", {"REDIS_URL": wrong}) as process,
+                process.client() as client,
+            ):
+                refused = client.post(BASE + "onhand/indexquery", json=QUERY)
+                assert refused.status_code == 503
+                assert refused.headers["Retry-After"]
+                assert secret[::-1] not in process.log() + refused.text
+
+
+def test_redis_that_is_gone_stops_queries_alone(running: Settings, home: Path) -> None:
+    """Without Redis a query is 503 with Retry-After, never an error of ours; writes go on."""
+    nowhere = {"REDIS_URL": f"redis://127.0.0.1:{free_port()}/0"}
+    with gateway_process(running, home, nowhere) as process, process.client() as client:
+        shop = shop_of(client)
+        assert shop.post("onhand", shop.change(3)).json()["statusCode"] == 200
+        asked = client.post(BASE + "onhand/indexquery", json=QUERY)
+        assert asked.status_code == 503
+        assert asked.headers["Retry-After"]
+        assert shop.available() == 3
