@@ -4,15 +4,19 @@ import json
 import signal
 import threading
 import uuid
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
+from rich.console import Console
 
 from compose.ports import choose_port
 from compose.probes import http_answers
+from compose.stack import LocalStack
+from holdfast.commands.topics import ensure_topics
 from producers.channel import ChannelClient, Item
 from producers.settings import Settings
 from schemas.codes import Code
@@ -194,6 +198,47 @@ def test_a_lost_database_connection_is_made_again(erp: Erp, reader: Reader) -> N
         create(session, f"{erp.name}-last")
         eventually(lambda: len(reader.count()) == 4)
     assert set(reader.count().values()) == {1}
+
+
+def test_a_restarted_broker_loses_and_doubles_no_row(postgres_dsn: str, tmp_path: Path) -> None:
+    """Restarted twice under rows; the connector goes on, or ends with 70 and is started again."""
+    with LocalStack(tmp_path / "servers", ("kafka", "registry")) as stack:
+        ensure_topics(stack.addresses, 2, Console(stderr=True, quiet=True))
+        settings = Settings(
+            bootstrap_servers=str(stack.addresses.kafka_bootstrap),
+            registry_url=str(stack.addresses.registry_url),
+            schema_cache=str(tmp_path / "schemas.json"),
+        )
+        erp = Erp(postgres_dsn, settings, tmp_path)
+        stop = threading.Event()
+        codes: list[int] = []
+
+        def supervise() -> None:
+            while not stop.is_set():
+                process = erp.start()
+                while process.poll() is None and not stop.wait(0.05):
+                    pass
+                process.send_signal(signal.SIGTERM)
+                codes.append(process.wait(60))
+
+        supervisor = threading.Thread(target=supervise)
+        supervisor.start()
+        try:
+            with erp.connect() as session:
+                for batch in range(3):
+                    for number in range(100):
+                        create(session, f"{erp.name}-{batch}-{number}")
+                    if batch < 2:
+                        stack.kafka.restart()
+            reader = Reader(settings, erp.name)
+            eventually(lambda: len(reader.count()) == 300, within_s=120)
+            reader.read()
+            reader.close()
+        finally:
+            stop.set()
+            supervisor.join()
+    assert set(Counter(told.event_id for told in reader.told).values()) == {1}
+    assert set(codes) <= {0, 70}, codes
 
 
 def test_a_second_connector_of_the_name_stops_the_first(erp: Erp, reader: Reader) -> None:
