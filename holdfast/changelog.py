@@ -22,7 +22,7 @@ Rows = dict[bytes, bytes]
 
 
 def committed_rows(
-    settings: Settings, wanted: Callable[[bytes], bool]
+    settings: Settings, wanted: Callable[[bytes], bool], topic: str = CHANGELOG
 ) -> Iterator[tuple[int, Rows]]:
     """Every partition with its live rows whose key is `wanted`.
 
@@ -30,39 +30,51 @@ def committed_rows(
         Stop: the broker or the topic is not there, or a partition cannot be read in time.
 
     """
-    consumer = Consumer(
-        {
-            **settings.librdkafka(),
-            "group.id": "holdfast-changelog",  # The library asks for one; none is joined.
-            "enable.auto.commit": False,
-            "isolation.level": "read_committed",
-            "auto.offset.reset": "error",
-            "log_level": 0,
-        }
-    )
+    consumer = _consumer(settings, "read_committed")
+    # The true end, what is being committed included: reading to it waits until that is decided.
+    ends = _consumer(settings, "read_uncommitted")
     try:
-        found = consumer.list_topics(CHANGELOG, timeout=KAFKA_TIMEOUT_S).topics[CHANGELOG]
+        found = consumer.list_topics(topic, timeout=KAFKA_TIMEOUT_S).topics[topic]
         if found.error is not None:
-            raise Stop(f"There is no topic {CHANGELOG}: run `holdfast topics create`.")
+            raise Stop(f"There is no topic {topic}: run `holdfast topics create`.")
         for partition in sorted(found.partitions):
-            yield partition, _latest(consumer, partition, wanted)
+            place = TopicPartition(topic, partition, OFFSET_BEGINNING)
+            begin, end = ends.get_watermark_offsets(place, timeout=KAFKA_TIMEOUT_S)
+            # The position in an empty partition never becomes known.
+            yield partition, _latest(consumer, place, end, wanted) if begin < end else {}
     except KafkaException as error:
         raise Stop(
             f"The changelog cannot be read: {error.args[0].str()}.\n{HOW_TO_START}"
         ) from error
     finally:
         consumer.close()
+        ends.close()
 
 
-def _latest(consumer: Consumer, partition: int, wanted: Callable[[bytes], bool]) -> Rows:
-    place = TopicPartition(CHANGELOG, partition, OFFSET_BEGINNING)
-    end = consumer.get_watermark_offsets(place, timeout=KAFKA_TIMEOUT_S)[1]
+def _consumer(settings: Settings, isolation_level: str) -> Consumer:
+    return Consumer(
+        {
+            **settings.librdkafka(),
+            "group.id": "holdfast-changelog",  # The library asks for one; none is joined.
+            "enable.auto.commit": False,
+            "isolation.level": isolation_level,
+            "auto.offset.reset": "error",
+            "log_level": 0,
+        }
+    )
+
+
+def _latest(
+    consumer: Consumer, place: TopicPartition, end: int, wanted: Callable[[bytes], bool]
+) -> Rows:
     consumer.assign([place])
     latest: Rows = {}
     until = time.monotonic() + READ_WITHIN_S
     while (position := consumer.position([place])[0].offset) < end:
         if time.monotonic() > until:
-            raise Stop(f"{CHANGELOG}, partition {partition}: read to {position} of {end} in time")
+            raise Stop(
+                f"{place.topic}, partition {place.partition}: read to {position} of {end} in time"
+            )
         for message in consumer.consume(num_messages=ROWS_A_POLL, timeout=0.5):
             if message.error() is not None:
                 raise KafkaException(message.error())

@@ -10,6 +10,7 @@ from holdfast.commands import (
     demo,
     faults,
     gateway,
+    migrate,
     offsets,
     people,
     run,
@@ -34,6 +35,7 @@ app.add_typer(offsets.app, name="offsets")
 app.add_typer(view.app, name="view")
 people.register(app)
 audit.register(app)
+migrate.register(app)
 demo.register(app)
 bench.register(app)
 faults.register(app)

@@ -37,6 +37,7 @@ from processor.inventory.configuration import (
 )
 from processor.inventory.configuration.compare import refused
 from producers.channel.client import connect_codec
+from producers.settings import Settings
 from schemas.codes import GRANTED
 
 app = typer.Typer(
@@ -146,10 +147,10 @@ def diff_command(
     """
     if new is None:
         with in_words():
-            before = _in_force(bootstrap, registry_url)
-        after = _valid(old)
+            before = in_force(find_settings(bootstrap, registry_url))
+        after = valid_document(old)
     else:
-        before, after = _valid(old), _valid(new)
+        before, after = valid_document(old), valid_document(new)
     changes = diff(before, after)
     _print_changes(changes)
     if as_json:
@@ -180,12 +181,12 @@ def apply(
     """
     from holdfast import configuration_topic as topic  # noqa: PLC0415 - keeps --help free of Kafka
 
-    document = _valid(file)
+    document = valid_document(file)
     with in_words():
         settings = find_settings(bootstrap, registry_url)
         applying = topic.Applying(settings, connect_codec(settings))
         before = _newest(topic.history(settings))
-        document = _numbered(document, before, next_version=next_version)
+        document = numbered(document, before, next_version=next_version)
         changes = diff(before, document)
         _print_changes(changes)
         if refused(changes):
@@ -278,7 +279,8 @@ def _read(file: Path) -> Parsed:
     return parse(text)
 
 
-def _valid(file: Path) -> Configuration:
+def valid_document(file: Path) -> Configuration:
+    """Read a document; says what is wrong with it and ends the command when it is refused."""
     parsed = _read(file)
     bad = errors(parsed.problems)
     if parsed.configuration is None or bad:
@@ -287,10 +289,11 @@ def _valid(file: Path) -> Configuration:
     return parsed.configuration
 
 
-def _in_force(bootstrap: str | None, registry_url: str | None) -> Configuration:
+def in_force(settings: Settings) -> Configuration:
+    """Newest version that was applied; what workers start with when there is none."""
     from holdfast import configuration_topic as topic  # noqa: PLC0415
 
-    return _newest(topic.history(find_settings(bootstrap, registry_url)))
+    return _newest(topic.history(settings))
 
 
 def _newest(versions: list[Any]) -> Configuration:
@@ -306,9 +309,10 @@ def _newest(versions: list[Any]) -> Configuration:
     return newest.configuration  # type: ignore[no-any-return]
 
 
-def _numbered(
+def numbered(
     document: Configuration, before: Configuration, *, next_version: bool
 ) -> Configuration:
+    """The document under the next version, or its own if that is above what is applied."""
     if next_version:
         return msgspec.structs.replace(document, version=before.version + 1)
     if document.version <= before.version and document != before:

@@ -18,6 +18,7 @@ from typing import Any, Final, Self, TypeVar, cast
 
 from producers.channel.basket import HOLD_MS, BasketOutcome, BasketPlan, converse
 from producers.channel.ids import new_request_id
+from producers.channel.key_rule import key_rule_in_force
 from producers.channel.link import Link, Outcome, Slot
 from producers.channel.outcomes import Answer, ChannelError, EventAnswer
 from producers.channel.requests import (
@@ -25,7 +26,6 @@ from producers.channel.requests import (
     Item,
     KeyRule,
     item_of,
-    key_by_location,
     request,
 )
 from producers.channel.verbs import Verbs
@@ -86,6 +86,12 @@ class _Packer:
             topics.TRANSACTIONS, told.event_id, key, self._codec.encode_transaction(told)
         )
 
+    def pack(self, asked: ReservationRequest | InventoryTransaction, key: bytes | None) -> Packed:
+        """The record of a request or transaction; its key by the rule in force when None."""
+        if isinstance(asked, ReservationRequest):
+            return self.request(asked, key)
+        return self.transaction(asked, key)
+
     def _pack(self, topic: str, request_id: str, key: bytes, value: bytes) -> Packed:
         return Slot(topic, self._link.partition(topic, key), request_id), key, value
 
@@ -102,6 +108,16 @@ class _Packer:
         return record.outcome or (slot, record.key, record.value)
 
 
+def _open(link: Link, codec: Codec, settings: Settings, key_rule: KeyRule | None) -> _Packer:
+    """Open the link, and pack by the given rule or the one in force."""
+    link.open()
+    try:
+        return _Packer(link, codec, key_rule or key_rule_in_force(settings))
+    except BaseException:
+        link.close(0)
+        raise
+
+
 class ChannelClient(Verbs[Answer, EventAnswer]):
     """Asks and waits; safe to use from many threads. `submit` asks without waiting."""
 
@@ -111,15 +127,14 @@ class ChannelClient(Verbs[Answer, EventAnswer]):
         channel: str = "",
         *,
         codec: Codec | None = None,
-        key_rule: KeyRule = key_by_location,
+        key_rule: KeyRule | None = None,
     ) -> None:
         self.channel = channel
         self._timeout_ms = settings.timeout_ms
         codec = codec or connect_codec(settings)
         self._link = Link(settings, codec)
-        self._packer = _Packer(self._link, codec, key_rule)
         self._free = threading.BoundedSemaphore(settings.in_flight_max)
-        self._link.open()
+        self._packer = _open(self._link, codec, settings, key_rule)
 
     def submit(
         self,
@@ -129,12 +144,7 @@ class ChannelClient(Verbs[Answer, EventAnswer]):
         timeout_ms: int | None = None,
     ) -> "Future[Any]":
         """Ask without waiting: a future of the answer. Waits only while too many are in flight."""
-        packed = (
-            self._packer.request(asked, key)
-            if isinstance(asked, ReservationRequest)
-            else self._packer.transaction(asked, key)
-        )
-        return self._send(packed, timeout_ms)
+        return self._send(self._packer.pack(asked, key), timeout_ms)
 
     def ask(
         self,
@@ -253,7 +263,7 @@ class AsyncChannelClient(Verbs[_Coming[Answer], _Coming[EventAnswer]]):
         channel: str = "",
         *,
         codec: Codec | None = None,
-        key_rule: KeyRule = key_by_location,
+        key_rule: KeyRule | None = None,
     ) -> None:
         self.channel = channel
         self._settings = settings
@@ -276,8 +286,7 @@ class AsyncChannelClient(Verbs[_Coming[Answer], _Coming[EventAnswer]]):
     def _open(self) -> None:
         codec = self._given or connect_codec(self._settings)
         self._link = Link(self._settings, codec)
-        self._packer = _Packer(self._link, codec, self._key_rule)
-        self._link.open()
+        self._packer = _open(self._link, codec, self._settings, self._key_rule)
 
     async def ask(
         self,
@@ -287,7 +296,7 @@ class AsyncChannelClient(Verbs[_Coming[Answer], _Coming[EventAnswer]]):
         timeout_ms: int | None = None,
     ) -> Answer:
         """See `Verbs.ask`."""
-        return cast("Answer", await self._send(self._packer.request(asked, key), timeout_ms))
+        return cast("Answer", await self._send(self._packer.pack(asked, key), timeout_ms))
 
     async def tell(
         self,
@@ -297,7 +306,7 @@ class AsyncChannelClient(Verbs[_Coming[Answer], _Coming[EventAnswer]]):
         timeout_ms: int | None = None,
     ) -> EventAnswer:
         """See `Verbs.tell`."""
-        packed = self._packer.transaction(transaction, key)
+        packed = self._packer.pack(transaction, key)
         return cast("EventAnswer", await self._send(packed, timeout_ms))
 
     async def lookup(self, request_id: str, *, timeout_ms: int | None = None) -> Answer:
@@ -329,7 +338,7 @@ class AsyncChannelClient(Verbs[_Coming[Answer], _Coming[EventAnswer]]):
             hold_ms=hold_ms,
             actor=actor,
         )
-        conversation = converse(plan, self._key_rule)
+        conversation = converse(plan, self._packer.key_rule)
         answers: Sequence[Answer] | None = None
         while True:
             asking, outcome = _next(conversation, answers)

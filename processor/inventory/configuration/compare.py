@@ -51,7 +51,7 @@ def _head(old: Configuration, new: Configuration) -> Iterator[Change]:
         reason = f"versions grow: the next is {old.version + 1}"
         yield _change("version", old.version, new.version, REFUSED, reason)
     if old.partition != new.partition:
-        reason = "stock and holds would get other owners: create new topics and load them"
+        reason = "stock and holds would get other owners: `holdfast migrate` moves them"
         yield _change("partition", old.partition, new.partition, REFUSED, reason)
 
 

@@ -1,0 +1,123 @@
+"""The partition rule in force, read from the configuration topic.
+
+The rule: the key of a record must be the one the workers compute, and they compute it from the
+newest configuration. A producer that guessed would be answered with KEY_MISMATCH in the dead
+letters, so it asks the topic once, when it opens. Where there is no topic or no version, workers
+begin by location, and so does it. A partition rule never changes while anything runs.
+"""
+
+import time
+from typing import Final
+
+import msgspec
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, TopicPartition
+
+from producers.channel.outcomes import ChannelError
+from producers.channel.requests import Item, KeyRule, key_by_location
+from producers.settings import Settings
+from schemas.partitioning import bucket_key, product_key
+from schemas.topics import CONFIGURATION
+
+POLL_S: Final = 0.1
+
+
+class _Partition(msgspec.Struct, frozen=True):
+    rule: str = "by-location"
+    buckets: int = 64
+
+
+class _Document(msgspec.Struct, frozen=True):
+    """The part of a configuration document that decides the key."""
+
+    version: int = 0
+    partition: _Partition = _Partition()
+
+
+def key_rule_of(document: bytes) -> KeyRule:
+    """Key rule of a configuration document.
+
+    Raises:
+        ChannelError: it has a partition rule that this release does not know.
+
+    """
+    try:
+        partition = msgspec.json.decode(document, type=_Document).partition
+    except msgspec.DecodeError as error:
+        raise ChannelError(f"The configuration in force cannot be read: {error}") from error
+    if partition.rule == "by-location":
+        return key_by_location
+    if partition.rule == "by-product":
+        return _key_by_product
+    if partition.rule == "by-location-and-product":
+        return _by_bucket(partition.buckets)
+    raise ChannelError(
+        f"The partition rule in force, {partition.rule}, is not known to this release: use a newer "
+        "one, or give key_rule."
+    )
+
+
+def key_rule_in_force(settings: Settings) -> KeyRule:
+    """Key rule of the newest version in the configuration topic.
+
+    Raises:
+        ChannelError: the broker does not answer in time, or the rule is not known.
+
+    """
+    newest: bytes | None = None
+    for document in _documents(settings):
+        newest = document
+    return key_by_location if newest is None else key_rule_of(newest)
+
+
+def _documents(settings: Settings) -> list[bytes]:
+    """Values of the topic, oldest first; none where there is no topic."""
+    timeout_s = settings.connect_timeout_ms / 1000
+    consumer = Consumer(
+        {
+            **settings.librdkafka(),
+            "group.id": "holdfast-channel",  # The library asks for one; none is joined.
+            "enable.auto.commit": False,
+            "isolation.level": "read_committed",
+            "allow.auto.create.topics": False,
+            "log_level": 0,
+        }
+    )
+    try:
+        if CONFIGURATION not in consumer.list_topics(timeout=timeout_s).topics:
+            return []
+        place = TopicPartition(CONFIGURATION, 0, OFFSET_BEGINNING)
+        begin, end = consumer.get_watermark_offsets(place, timeout=timeout_s)
+        found: list[bytes] = []
+        if begin == end:
+            return found
+        consumer.assign([place])
+        until = time.monotonic() + timeout_s
+        while consumer.position([place])[0].offset < end:
+            if time.monotonic() > until:
+                raise ChannelError("The configuration topic cannot be read to its end in time.")
+            message = consumer.poll(POLL_S)
+            if message is not None and message.error() is None and message.value():
+                found.append(message.value())
+    except KafkaException as error:
+        raise ChannelError(f"The configuration cannot be read: {error.args[0].str()}") from error
+    else:
+        return found
+    finally:
+        consumer.close()
+
+
+def _values(item: Item) -> dict[str, str]:
+    return {name.lower(): value for name, value in item.dimensions.items()}
+
+
+def _key_by_product(item: Item) -> bytes:
+    return product_key(item.organization_id, item.product_id)
+
+
+def _by_bucket(buckets: int) -> KeyRule:
+    def key(item: Item) -> bytes:
+        values = _values(item)
+        site, location = values.get("siteid", ""), values.get("locationid", "")
+        return bucket_key(item.organization_id, site, location, item.product_id, buckets=buckets)
+
+    return key

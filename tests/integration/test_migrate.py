@@ -1,0 +1,211 @@
+"""`holdfast migrate` on a real stack: another rule, another count, the same stock and holds."""
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from confluent_kafka import TopicPartition
+from confluent_kafka.admin import AdminClient
+from rich.console import Console
+from typer.testing import CliRunner
+
+from compose.stack import LocalStack
+from holdfast.cli import app
+from holdfast.commands.topics import ensure_topics
+from holdfast.migration import STAGING, Migration
+from holdfast.service_process import worker_process
+from processor.inventory.configuration import PartitionRule, default, dump
+from producers.channel import ChannelClient, Item
+from producers.settings import Settings
+from schemas import topics
+from schemas.codes import Code
+from schemas.messages import InventoryEvent, ReservationResult
+
+pytestmark = pytest.mark.kafka
+
+PRODUCTS = [f"P{number}" for number in range(12)]
+UNIT = 1_000_000
+
+
+class Site:
+    """Servers, topics with two partitions, and workers one after the other."""
+
+    def __init__(self, stack: LocalStack, directory: Path) -> None:
+        bootstrap, registry = stack.addresses.kafka_bootstrap, stack.addresses.registry_url
+        assert bootstrap is not None
+        assert registry is not None
+        self.directory = directory
+        self.settings = Settings(
+            bootstrap_servers=bootstrap,
+            registry_url=registry,
+            schema_cache=str(directory / "schemas.json"),
+        )
+        self.admin = AdminClient({"bootstrap.servers": bootstrap})
+        ensure_topics(stack.addresses, 2, Console(quiet=True))
+
+    def worker(self) -> Any:
+        """A worker on the same disk as the one before."""
+        return worker_process(
+            bootstrap=self.settings.bootstrap_servers,
+            registry_url=self.settings.registry_url,
+            data_dir=self.directory / "worker",
+        )
+
+    def run(self, *words: str) -> Any:
+        """Run a command in this process."""
+        environment = {
+            "KAFKA_BOOTSTRAP_SERVERS": self.settings.bootstrap_servers,
+            "SCHEMA_REGISTRY_URL": self.settings.registry_url,
+            "HOLDFAST_SCHEMA_CACHE": self.settings.schema_cache,
+            "HOLDFAST_HOME": str(self.directory),
+        }
+        return CliRunner().invoke(app, list(words), env=environment)
+
+    def document(self) -> str:
+        """Name of a file with the next version, by product."""
+        rule = PartitionRule(rule="by-product")
+        path = self.directory / "next.yaml"
+        path.write_text(dump(msgspec.structs.replace(default(), version=7, partition=rule)))
+        return str(path)
+
+    def partitions(self, topic: str) -> int:
+        """How many the topic has; 0 where there is none."""
+        found = self.admin.list_topics(timeout=30).topics.get(topic)
+        return 0 if found is None else len(found.partitions)
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Iterator[Site]:
+    """Servers of its own: the topics are replaced."""
+    with LocalStack(tmp_path / "stack", servers=("kafka", "registry")) as stack:
+        yield Site(stack, tmp_path)
+    shutil.rmtree(tmp_path / "worker", ignore_errors=True)
+
+
+def item(product: str, warehouse: str = "11") -> Item:
+    """The product at a warehouse."""
+    return Item("usmf", product, {"siteid": "1", "locationid": warehouse, "colorid": "red"})
+
+
+def granted(answer: Any) -> ReservationResult:
+    """The answer, which is a yes."""
+    assert isinstance(answer, ReservationResult)
+    assert answer.code == Code.ACCEPTED, answer
+    return answer
+
+
+def available(client: ChannelClient, product: str, warehouse: str = "11") -> int:
+    """What could be held."""
+    answer = client.availability(item(product, warehouse))
+    assert isinstance(answer, ReservationResult)
+    return answer.lines[0].available // UNIT
+
+
+def fill(client: ChannelClient) -> dict[str, str]:
+    """Stock and holds of many products at two warehouses; product to the hold at the first."""
+    holds: dict[str, str] = {}
+    for number, product in enumerate(PRODUCTS):
+        for warehouse in ("11", "12"):
+            event = client.on_hand(
+                item(product, warehouse), {"fno.physicalinvent": 10 + number}, source="fno"
+            )
+            assert isinstance(event, InventoryEvent)
+            held = granted(
+                client.reserve(
+                    item(product, warehouse), 3, request_id=f"{product}-{warehouse}", order_id="SO"
+                )
+            )
+            holds.setdefault(product, held.lines[0].hold_id)
+    return holds
+
+
+def test_another_rule_and_count_with_the_same_stock(site: Site) -> None:
+    """By product over three partitions: totals, decisions, ids and hold ids are as before."""
+    with site.worker() as worker:
+        worker.wait_until_ready()
+        with ChannelClient(site.settings, "shop") as client:
+            holds = fill(client)
+        running = site.run("migrate", site.document(), "--partitions", "3", "--yes")
+        assert running.exit_code == 2
+        assert "worker(s) are running" in running.output
+    tried = site.run("migrate", site.document(), "--partitions", "3", "--dry-run", "--json")
+    assert tried.exit_code == 0, tried.output
+    assert site.partitions(topics.REQUESTS) == 2
+    moved = site.run("migrate", site.document(), "--partitions", "3", "--yes", "--json")
+    assert moved.exit_code == 0, moved.output
+    told = json.loads(moved.stdout.strip().splitlines()[-1])
+    assert (told["holds"], told["partitions"], told["switched"]) == (24, 3, True)
+    assert {site.partitions(topics.REQUESTS), site.partitions(topics.CHANGELOG)} == {3}
+    assert site.partitions(STAGING) == 0
+    with site.worker() as worker, ChannelClient(site.settings, "shop") as client:
+        worker.wait_until_ready()
+        for number, product in enumerate(PRODUCTS):
+            assert available(client, product) == available(client, product, "12") == 7 + number
+            again = client.reserve(item(product), 3, request_id=f"{product}-11", order_id="SO")
+            assert isinstance(again, ReservationResult)
+            assert again.replayed
+            assert again.lines[0].hold_id == holds[product]
+        refused = client.reserve(item("P0"), 8)
+        assert isinstance(refused, ReservationResult)
+        assert (refused.code, refused.lines[0].available) == (
+            Code.INSUFFICIENT_STOCK,
+            7 * UNIT,
+        )
+        granted(client.release(item("P0"), holds["P0"]))
+        assert granted(client.reserve(item("P0"), 8)).lines[0].available == 2 * UNIT
+    audited = site.run("audit", "--json")
+    assert audited.exit_code == 0, audited.output
+
+
+def test_what_waits_to_be_decided_stops_it_and_an_interrupted_run_goes_on(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Undecided records refuse it; after a crash behind the deletion nothing is lost."""
+    with site.worker() as worker:
+        worker.wait_until_ready()
+        with ChannelClient(site.settings, "shop") as client:
+            holds = fill(client)
+    hasty = msgspec.structs.replace(site.settings, timeout_ms=200)
+    with ChannelClient(hasty, "shop") as client:
+        client.reserve(item("P0"), 1, request_id="nobody decided")
+    waits = site.run("migrate", "--partitions", "4", "--yes")
+    assert waits.exit_code == 2
+    assert "1 record(s) wait to be decided" in waits.output
+    with site.worker() as worker:
+        worker.wait_until_ready()
+        with ChannelClient(site.settings, "shop") as client:
+            granted(client.reserve(item("P0"), 1, request_id="nobody decided"))
+
+    class CrashError(Exception):
+        """Stands for a kill."""
+
+    def crash(*_: object) -> None:
+        raise CrashError
+
+    write = Migration._write
+
+    def write_until_the_switch(self: Migration, topic: str, *rows: Any) -> None:
+        if topic == topics.CHANGELOG:
+            crash()
+        write(self, topic, *rows)
+
+    with monkeypatch.context() as broken:
+        broken.setattr(Migration, "_write", write_until_the_switch)
+        died = site.run("migrate", "--partitions", "4", "--yes")
+        assert isinstance(died.exception, CrashError), died.output
+    end = TopicPartition(topics.CHANGELOG, 0)
+    assert site.partitions(end.topic) == 4
+    other = site.run("migrate", "--partitions", "5", "--yes")
+    assert other.exit_code == 2
+    assert "--partitions 4" in other.output
+    done = site.run("migrate", "--partitions", "4", "--yes")
+    assert done.exit_code == 0, done.output
+    with site.worker() as worker, ChannelClient(site.settings, "shop") as client:
+        worker.wait_until_ready()
+        assert available(client, "P0") == 6
+        granted(client.release(item("P3"), holds["P3"]))
+        assert available(client, "P3") == 13
