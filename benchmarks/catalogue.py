@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Final, NamedTuple, Protocol
 
-from benchmarks import drain, failover, holds, latency, mixed, recovery, scale
+from benchmarks import drain, failover, holds, latency, mixed, recovery, scale, view
 from benchmarks.broker import Progress
 from benchmarks.contestants import KAFKA_PEERS, Holdfast, KafkaContestant
 from benchmarks.figures import Comparison, Run, compare
@@ -127,6 +127,12 @@ def _scale(options: Options, progress: Progress) -> Run:
     return scale.run(progress, requests=options.requests)
 
 
+def _view(options: Options, progress: Progress) -> Run:
+    return view.run(
+        progress, rate=options.rate, seconds=options.seconds, partitions=options.partitions
+    )
+
+
 BENCHMARKS: Final[Mapping[str, Benchmark]] = MappingProxyType(
     {
         **{profile: _profile(profile) for profile in PROFILES},
@@ -136,6 +142,7 @@ BENCHMARKS: Final[Mapping[str, Benchmark]] = MappingProxyType(
         "failover": Benchmark(failover.METHOD, [_failover], {}),
         "holds": Benchmark(holds.METHOD, [_holds], {}),
         "scale": Benchmark(scale.METHOD, [_scale], {}),
+        "view": Benchmark(view.METHOD, [_view], {}),
     }
 )
 PEERS: Final = (*KAFKA_PEERS, *DATABASE_PEERS)

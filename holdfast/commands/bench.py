@@ -42,7 +42,7 @@ Examples:
 
   holdfast bench report
 
-Benchmarks: spread, hot, zipf, reject, mixed, latency, recovery, failover, holds, scale.
+Benchmarks: spread, hot, zipf, reject, mixed, latency, recovery, failover, holds, scale, view.
 
 Peers: faust, kstreams, postgres, postgres-batched, redis, redis-pipelined.
 """
@@ -61,8 +61,10 @@ def bench(
         int | None, typer.Option(min=100, max=20_000_000, help="Requests of one run.")
     ] = None,
     partitions: Annotated[int, typer.Option(min=1, max=256, help="Of every topic.")] = 4,
-    rate: Annotated[int, typer.Option(min=1, help="latency, failover: requests a second.")] = 5_000,
-    seconds: Annotated[int, typer.Option(min=1, help="latency, failover: how long.")] = 20,
+    rate: Annotated[
+        int, typer.Option(min=1, help="latency, failover, view: requests a second.")
+    ] = 5_000,
+    seconds: Annotated[int, typer.Option(min=1, help="latency, failover, view: how long.")] = 20,
     json: Annotated[bool, typer.Option("--json", help="End with one line of JSON.")] = False,
     save: Annotated[
         bool, typer.Option(help="Keep the figures in benchmarks/results, for the report.")
