@@ -251,6 +251,7 @@ class OutboxConnector:
         found = outbox.rows(self._position, up_to) if up_to > self._position else []
         if not found:
             return False
+        read_s = time.monotonic()
         self._publisher.reach("read")
         rows = [Raw(number, body.encode(), partial(read_json, body)) for number, body, _ in found]
         results = translated(self._publisher, self._mapping, rows)
@@ -258,8 +259,9 @@ class OutboxConnector:
         self._publisher.commit(records_of(results), {"": json.dumps({"id": last}).encode()})
         self._position = last
         count(results)
+        since_s = time.monotonic() - read_s
         for _, _, age_s in found:
-            metrics.ROW_AGE.observe(max(0.0, age_s))
+            metrics.ROW_AGE.observe(max(0.0, age_s + since_s))
         return True
 
     def _trim(self, outbox: Outbox) -> None:

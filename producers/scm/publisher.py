@@ -22,6 +22,9 @@ from confluent_kafka import (
     TopicPartition,
 )
 
+from producers.channel.key_rule import key_rule_in_force
+from producers.channel.outcomes import ChannelError
+from producers.channel.requests import KeyRule, key_by_location
 from producers.scm import metrics
 from producers.scm.settings import ConnectorSettings
 from producers.scm.translate import Refused, key_of
@@ -68,6 +71,7 @@ class Publisher:
         self._codec = codec
         self._passed = 0
         self._partitions = 0
+        self._key_rule: KeyRule = key_by_location
         self._producer = Producer(
             {
                 **settings.kafka.librdkafka(),
@@ -100,9 +104,12 @@ class Publisher:
             if missing:
                 raise Fault(f"no topic {', '.join(missing)}: run `holdfast topics create`")
             self._partitions = len(known[TRANSACTIONS].partitions)
+            self._key_rule = key_rule_in_force(self._settings.kafka)
             self._retrying(lambda: self._producer.init_transactions(CALL_S), START_WITHIN_S)
         except KafkaException as error:
             raise Fault(f"Kafka does not answer: {error.args[0].str()}") from error
+        except ChannelError as error:
+            raise Fault(str(error)) from error
 
     def tell(self, told: InventoryTransaction) -> Outgoing:
         """The record of a transaction.
@@ -112,7 +119,7 @@ class Publisher:
 
         """
         try:
-            key = key_of(told)
+            key = key_of(told, self._key_rule)
             value = self._codec.encode_transaction(told)
         except (Undecodable, ValueError, OverflowError) as error:
             raise Refused(Code.ROW_INVALID, f"cannot be written: {error}") from error

@@ -10,7 +10,7 @@ from collections.abc import Mapping as Words
 from decimal import Decimal
 from typing import Any, Final
 
-from producers.channel.requests import Item, key_by_location
+from producers.channel.requests import Item, KeyRule, key_by_location
 from producers.quantity import QuantityError, to_unscaled
 from producers.scm.mapping import ANY, SKIP, Mapping
 from schemas.codes import Code
@@ -103,9 +103,9 @@ def translate(mapping: Mapping, row: Row) -> InventoryTransaction | None:
     )
 
 
-def key_of(told: InventoryTransaction) -> bytes:
-    """Record key of what is told."""
-    return key_by_location(Item(told.organization_id, told.product_id, told.dimensions))
+def key_of(told: InventoryTransaction, key_rule: KeyRule = key_by_location) -> bytes:
+    """Record key of what is told, by the partition rule in force."""
+    return key_rule(Item(told.organization_id, told.product_id, told.dimensions))
 
 
 def _at(row: Row, path: str) -> Any:

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 from hypothesis import given, strategies as st
 
+from producers.channel.key_rule import key_rule_of
 from producers.scm.mapping import load, parse
 from producers.scm.translate import Refused, key_of, read_json, translate
 from schemas.codec import Codec
@@ -62,6 +63,8 @@ def test_a_d365_issue_is_told_whole() -> None:
     assert found.transaction.transaction_id == "5637144576"
     assert (found.transaction.reservation_id, found.transaction.auto_offset) == ("R1", False)
     assert key_of(found) == b"usmf|1|11"
+    by_product = key_rule_of(b'{"partition": {"rule": "by-product"}}')
+    assert key_of(found, by_product) == b"usmf|D0002"
     assert CODEC.decode_transaction(CODEC.encode_transaction(found)) == found
 
 
