@@ -2,7 +2,15 @@
 
 from typing import Final
 
-from holdfast.demo.steps import Ask, Configure, Look, OnHand, Scenario, Step
+from holdfast.demo.steps import (
+    Ask,
+    Configure,
+    Look,
+    OnHand,
+    Scenario,
+    Step,
+    reserved,
+)
 
 SMALL: Final = {"siteid": "1", "locationid": "11", "sizeid": "small"}
 WITHOUT_ORDERED: Final = (
@@ -31,11 +39,7 @@ RECONFIGURE: Final = Scenario(
             action=OnHand(changes={"fno.physicalinvent": "10", "fno.ordered": "5"}),
             expects={"outcome": "APPLIED", "available": "15"},
         ),
-        Step(
-            says="12 are reserved",
-            action=Ask(quantity="12", order="SO-12", name="twelve"),
-            expects={"outcome": "ACCEPTED", "available": "3"},
-        ),
+        reserved("12", left="3", order="SO-12", name="twelve"),
         Step(
             says="a size without its colour cannot be reserved",
             action=Ask(quantity="1", place=SMALL),

@@ -13,6 +13,7 @@ from holdfast.demo.steps import (
     OnHand,
     Scenario,
     Step,
+    in_stock,
 )
 
 BLUE_LARGE: Final = {"siteid": "1", "locationid": "11", "colorid": "blue", "sizeid": "large"}
@@ -26,11 +27,7 @@ EXPIRY: Final = Scenario(
     says="A hold ends by itself, unless somebody extends or confirms it",
     product="TICKET",
     steps=(
-        Step(
-            says="10 pieces are in stock",
-            action=OnHand(changes={"fno.physicalinvent": "10"}),
-            expects={"outcome": "APPLIED", "available": "10"},
-        ),
+        in_stock("10"),
         Step(
             says="a cart holds 2 for a moment",
             action=Ask(quantity="2", expires_in_ms=SHORT_MS, name="cart"),

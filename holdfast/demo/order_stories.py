@@ -2,23 +2,23 @@
 
 from typing import Final
 
-from holdfast.demo.steps import Ask, Events, Look, OnHand, Scenario, Status, Step
+from holdfast.demo.steps import (
+    Events,
+    Look,
+    Scenario,
+    Status,
+    Step,
+    in_stock,
+    reserved,
+)
 
 SPLIT_OFFSET: Final = Scenario(
     name="split-offset",
     says="A line that the ERP splits is offset once a piece, whatever statuses it passes or skips",
     product="CHAIR",
     steps=(
-        Step(
-            says="20 pieces are in stock",
-            action=OnHand(changes={"fno.physicalinvent": "20"}),
-            expects={"outcome": "APPLIED", "available": "20"},
-        ),
-        Step(
-            says="10 are reserved for order SO-1",
-            action=Ask(quantity="10", order="SO-1", name="ten"),
-            expects={"outcome": "ACCEPTED", "available": "10"},
-        ),
+        in_stock("20"),
+        reserved("10", left="10", order="SO-1", name="ten"),
         Step(
             says="the ERP reserves 4 of them physically",
             action=Status(
@@ -94,16 +94,8 @@ CANCEL_AND_REDUCE: Final = Scenario(
     says="A line that is cancelled or undone leaves no hold and loses none",
     product="TABLE",
     steps=(
-        Step(
-            says="20 pieces are in stock",
-            action=OnHand(changes={"fno.physicalinvent": "20"}),
-            expects={"outcome": "APPLIED", "available": "20"},
-        ),
-        Step(
-            says="10 are reserved for order SO-1",
-            action=Ask(quantity="10", order="SO-1", name="ten"),
-            expects={"outcome": "ACCEPTED", "available": "10"},
-        ),
+        in_stock("20"),
+        reserved("10", left="10", order="SO-1", name="ten"),
         Step(
             says="the ERP creates the line",
             action=Status(

@@ -120,6 +120,26 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
     expects: Expected
 
 
+def in_stock(quantity: str) -> Step:
+    """The ERP brings the first pieces; nothing is held yet."""
+    return Step(
+        says=f"{quantity} pieces are in stock",
+        action=OnHand(changes={"fno.physicalinvent": quantity}),
+        expects={"outcome": "APPLIED", "available": quantity},
+    )
+
+
+def reserved(quantity: str, *, left: str, order: str = "", name: str = "") -> Step:
+    """The web shop reserves, and `left` can be promised afterwards."""
+    verb = "is" if quantity == "1" else "are"
+    of_order = f" for order {order}" if order else ""
+    return Step(
+        says=f"{quantity} {verb} reserved{of_order}",
+        action=Ask(quantity=quantity, order=order, name=name),
+        expects={"outcome": "ACCEPTED", "available": left},
+    )
+
+
 class Scenario(msgspec.Struct, frozen=True, kw_only=True):
     """A story with its steps; `product` is made unique when other stock may be there."""
 

@@ -2,7 +2,16 @@
 
 from typing import Final
 
-from holdfast.demo.steps import Ask, Events, Look, OnHand, Scenario, Step
+from holdfast.demo.steps import (
+    Ask,
+    Events,
+    Look,
+    OnHand,
+    Scenario,
+    Step,
+    in_stock,
+    reserved,
+)
 
 RED: Final = {"siteid": "1", "locationid": "11", "colorid": "red"}
 WAREHOUSE: Final = {"siteid": "1", "locationid": "11"}
@@ -27,11 +36,7 @@ CONTOSO: Final = Scenario(
             action=OnHand(changes={"fno.physicalinvent": "1"}, source="pos"),
             expects={"outcome": "DATA_SOURCE_PROTECTED"},
         ),
-        Step(
-            says="90 are reserved",
-            action=Ask(quantity="90", order="SO-90"),
-            expects={"outcome": "ACCEPTED", "available": "10"},
-        ),
+        reserved("90", left="10", order="SO-90"),
         Step(
             says="11 more are too many",
             action=Ask(quantity="11"),
@@ -55,11 +60,7 @@ TWO_CHANNELS: Final = Scenario(
     says="Two channels cannot promise the same pieces",
     product="BIKE",
     steps=(
-        Step(
-            says="100 pieces are in stock",
-            action=OnHand(changes={"fno.physicalinvent": "100"}),
-            expects={"outcome": "APPLIED", "available": "100"},
-        ),
+        in_stock("100"),
         Step(
             says="the web shop reserves 10 for order A",
             action=Ask(quantity="10", channel="web-shop", order="A"),
@@ -131,16 +132,8 @@ SHRINK: Final = Scenario(
     says="The ERP lowers stock under what is held: the holds stay, and somebody is told",
     product="LAMP",
     steps=(
-        Step(
-            says="10 pieces are in stock",
-            action=OnHand(changes={"fno.physicalinvent": "10"}),
-            expects={"outcome": "APPLIED", "available": "10"},
-        ),
-        Step(
-            says="8 are reserved",
-            action=Ask(quantity="8", order="SO-8", name="eight"),
-            expects={"outcome": "ACCEPTED", "available": "2"},
-        ),
+        in_stock("10"),
+        reserved("8", left="2", order="SO-8", name="eight"),
         Step(
             says="a count finds 5",
             action=OnHand(changes={"fno.physicalinvent": "5"}, mode="SET"),
