@@ -30,6 +30,7 @@ WAITING_MIN: Final = 2_000
 ANSWER_WITHIN_S: Final = 30.0
 QUEUED_KBYTES_MAX: Final = 16_384  # Fetched ahead of what is applied, over all partitions.
 WATERMARK_KEY: Final = b"W"
+FETCH_WAIT_MS: Final = 10
 
 
 class ChangelogMissing(Exception):
@@ -55,7 +56,9 @@ class Changelog:
                 "isolation.level": "read_committed",
                 "auto.offset.reset": "error",
                 "enable.partition.eof": True,
-                "fetch.wait.max.ms": 500,
+                # A fetch that waits is not woken when a transaction is committed: with the default
+                # of 500 ms a decision shows up to half a second late.
+                "fetch.wait.max.ms": FETCH_WAIT_MS,
                 "fetch.error.backoff.ms": 50,
                 "queued.min.messages": 10_000,
                 "queued.max.messages.kbytes": QUEUED_KBYTES_MAX,

@@ -12,7 +12,8 @@ dropped by its prefix.
       topic, partitions        incarnation of the changelog; number of its partitions
       health                   `Report` of the process that applies
       c, cv                    partition -> configuration document; counter of changes
-      s:<org>/<product>        stock row key -> value: all leaves and levels of a product
+      s:<org>/<product>/<site>/<place>  stock row key -> value: leaves and levels of a product there
+      p:<org>/<product>        set of the <site>/<place> at which the product was ever seen
       pl                       product-location hash -> <org>/<product>
       w:<org>/<site>/<place>   set of the products that were ever seen at a warehouse
       h                        hold key (reservation 12, number 8) -> hold row
@@ -32,9 +33,12 @@ from typing import Final
 import msgspec
 
 from processor.inventory import rows as row
-from processor.inventory.identity import UNIT
+from processor.inventory.identity import GROUP, UNIT
 
 SEPARATOR: Final = UNIT.encode()
+_GROUP: Final = GROUP.encode()
+_PLACE: Final = (b"siteid=", b"locationid=")
+STOCK_HEAD_BYTES: Final = 13  # Product-location hash and the kind of stock row.
 HOLD_KEY_BYTES: Final = 20
 MEMBER_BYTES: Final = 28
 
@@ -105,14 +109,27 @@ class GenerationKeys:
         """Key of a partition's latest answers."""
         return b"%bl:%d" % (self.prefix, partition)
 
-    def stock(self, product: bytes) -> bytes:
-        """Key of a product's stock rows."""
-        return b"%bs:%b" % (self.prefix, product)
+    def stock(self, product: bytes, place: bytes) -> bytes:
+        """Key of a product's stock rows at a place."""
+        return b"%bs:%b%b%b" % (self.prefix, product, SEPARATOR, place)
+
+    def places(self, product: bytes) -> bytes:
+        """Key of the places at which a product was ever seen."""
+        return b"%bp:%b" % (self.prefix, product)
 
 
 def joined(*names: str) -> bytes:
     """Names as one part of a key."""
     return UNIT.join(names).encode()
+
+
+def place_of(key: bytes) -> bytes:
+    """`<site>/<place>` of a stock row, from its key without the kind byte; "" for what it lacks."""
+    spelled = key[STOCK_HEAD_BYTES:].partition(_GROUP)[0]
+    values = dict(
+        pair.partition(b"=")[::2] for pair in spelled.split(SEPARATOR) if pair.startswith(_PLACE)
+    )
+    return values.get(b"siteid", b"") + SEPARATOR + values.get(b"locationid", b"")
 
 
 def _when(time_ms: int) -> bytes:

@@ -12,13 +12,14 @@ import msgspec
 
 from processor.inventory import rows as row
 from processor.view.keys import (
+    SEPARATOR,
     GenerationKeys,
     Position,
     decode_position,
     encode,
     failure_member,
     hold_entries,
-    joined,
+    place_of,
 )
 from schemas.queries import DECISIONS_KEPT
 
@@ -144,7 +145,7 @@ class Plan:
         self._removed: defaultdict[bytes, list[bytes]] = defaultdict(list)  # hash: fields
         self._indexed: defaultdict[bytes, list[bytes | int]] = defaultdict(list)
         self._unindexed: defaultdict[bytes, list[bytes]] = defaultdict(list)
-        self._products: defaultdict[bytes, set[bytes]] = defaultdict(set)
+        self._sets: defaultdict[bytes, set[bytes]] = defaultdict(set)
         self._others: list[Command] = []
 
     def add(self, batch: Batch, before: Before) -> None:
@@ -173,7 +174,7 @@ class Plan:
         commands += [("HDEL", keys(end), *fields) for end, fields in self._removed.items()]
         commands += [("ZREM", keys(end), *members) for end, members in self._unindexed.items()]
         commands += [("ZADD", keys(end), *members) for end, members in self._indexed.items()]
-        commands += [("SADD", keys(end), *members) for end, members in self._products.items()]
+        commands += [("SADD", keys(end), *members) for end, members in self._sets.items()]
         return commands + self._others
 
     def _hold(self, key: bytes, value: bytes | None, old: bytes | None) -> None:
@@ -193,19 +194,20 @@ class Plan:
     def _stock(
         self, key: bytes, value: bytes | None, products: Mapping[bytes, bytes | None]
     ) -> None:
+        place = place_of(key)
         if value is None:
             product = products.get(key[:12])
             if product is not None:
-                self._removed[b"s:" + product].append(key)
+                self._removed[b"s:%b%b%b" % (product, SEPARATOR, place)].append(key)
             return
         stock = decode_stock(value)
-        product = joined(stock.organization_id, stock.product_id)
-        self._stored[b"s:" + product] += (key, value)
+        organization_id = stock.organization_id.encode()
+        product_id = stock.product_id.encode()
+        product = organization_id + SEPARATOR + product_id
+        self._stored[b"s:%b%b%b" % (product, SEPARATOR, place)] += (key, value)
         self._stored[b"pl"] += (key[:12], product)
-        site, location = stock.dimensions.get("siteid"), stock.dimensions.get("locationid")
-        if site and location:
-            place = joined(stock.organization_id, site, location)
-            self._products[b"w:" + place].add(stock.product_id.encode())
+        self._sets[b"p:" + product].add(place)
+        self._sets[b"w:%b%b%b" % (organization_id, SEPARATOR, place)].add(product_id)
 
     def _answer(self, partition: int, key: bytes, value: bytes | None) -> None:
         # A deletion is left to the expiry: the worker's own clean-up comes later than that.

@@ -22,7 +22,7 @@ from processor.inventory.identity import (
 from processor.view import holds as pages, measure
 from processor.view.generations import now_ms
 from processor.view.keys import SEPARATOR, GenerationKeys, Position, decode_report, joined
-from processor.view.plan import StockRow, decode_stock, position_of
+from processor.view.plan import Command, StockRow, decode_stock, position_of
 from processor.view.reader import Reader
 from processor.view.settings import ViewSettings
 from schemas.queries import (
@@ -49,6 +49,7 @@ from schemas.queries import (
 REACHED_EVERY_S: Final = 0.003  # Between two looks at the positions, for all who wait.
 STALLED_AFTER_MS: Final = 5_000
 PRODUCTS_A_TRIP: Final = 200
+PLACES_NAMED_MAX: Final = 100  # Beyond it, all places of a product are read and sifted here.
 PARTITIONS_MAX: Final = 1_024
 CURSOR_DIGITS: Final = 20  # Of a scan's cursor: an unsigned number of 64 bits.
 CONFIGURATION_TRIES_MAX: Final = 5
@@ -81,7 +82,9 @@ class RedisQueries:
                 for organization in selection.organization_ids
                 for product in selection.product_ids
             ]
-            stock = await self._stock(wanted)
+            pairs = {place[1:] for place in selection.places()}
+            places = [joined(*pair) for pair in pairs] if len(pairs) <= PLACES_NAMED_MAX else []
+            stock = await self._stock(wanted, places)
             more = False
         else:
             stock, more = await self._stock_of_places(selection, query)
@@ -92,14 +95,18 @@ class RedisQueries:
         page = measure.on_hand(stock, selection, query, formulas)
         return OnHandPage(page.rows, more) if more else page
 
-    async def _stock(self, products: Sequence[bytes]) -> list[StockRow]:
+    async def _stock(
+        self, products: Sequence[bytes], places: Sequence[bytes] = ()
+    ) -> list[StockRow]:
+        """Stock rows of products at these places; everywhere if none are named."""
         rows: list[StockRow] = []
         for start in range(0, len(products), PRODUCTS_A_TRIP):
             some = products[start : start + PRODUCTS_A_TRIP]
-            found = await self._reader.read(
-                lambda keys, some=some: [("HVALS", keys.stock(product)) for product in some]  # type: ignore[misc]
-            )
-            for values in found:
+
+            def commands(keys: GenerationKeys, some: Sequence[bytes] = some) -> list[Command]:
+                return [_stock_command(keys, product, places) for product in some]
+
+            for values in await self._reader.read(commands):
                 rows += [decode_stock(value) for value in values]
             if len(rows) > STOCK_ROWS_MAX:
                 raise QueryInvalid(f"more than {STOCK_ROWS_MAX} stock rows: ask for fewer products")
@@ -127,7 +134,9 @@ class RedisQueries:
             for product in products
         }
         chosen = frozenset(places)
-        stock = await self._stock(sorted(wanted))
+        pairs = {place[1:] for place in places}
+        named = [joined(*pair) for pair in pairs] if len(pairs) <= PLACES_NAMED_MAX else []
+        stock = await self._stock(sorted(wanted), named)
         return [one for one in stock if measure.warehouse_of(one) in chosen], more
 
     async def products(self, cursor: str = "") -> ProductPage:
@@ -396,6 +405,32 @@ class RedisQueries:
                 self._known = (keys.name, changes)
                 return self._formulas
         raise ViewUnavailable("the configuration changes all the time")
+
+
+# Every stock row of a product, wherever it is, in one command.
+_EVERYWHERE: Final = b"""
+local rows = {}
+for _, place in ipairs(redis.call('SMEMBERS', KEYS[1])) do
+  for _, value in ipairs(redis.call('HVALS', ARGV[1] .. place)) do rows[#rows + 1] = value end
+end
+return rows
+"""
+_AT_PLACES: Final = b"""
+local rows = {}
+for _, key in ipairs(KEYS) do
+  for _, value in ipairs(redis.call('HVALS', key)) do rows[#rows + 1] = value end
+end
+return rows
+"""
+
+
+def _stock_command(keys: GenerationKeys, product: bytes, places: Sequence[bytes]) -> Command:
+    if len(places) == 1:
+        return ("HVALS", keys.stock(product, places[0]))
+    if places:
+        named = [keys.stock(product, place) for place in places]
+        return ("EVAL", _AT_PLACES, len(named), *named)
+    return ("EVAL", _EVERYWHERE, 1, keys.places(product), keys.stock(product, b""))
 
 
 def _nothing(_: GenerationKeys) -> list[Any]:

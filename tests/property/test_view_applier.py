@@ -173,7 +173,11 @@ class Copy:
         found = content(self.client, self.prefix, b"g")
         self.wipe()
         self.client.delete(self.names.live)
-        return {key: value for key, value in found.items() if key != b"pl" and key[:2] != b"w:"}
+        return {
+            key: value
+            for key, value in found.items()
+            if key != b"pl" and key[:2] not in {b"w:", b"p:"}
+        }
 
 
 @settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -208,7 +212,7 @@ def _check_against_last_rows(found: dict[bytes, Any], logs: Sequence[Sequence[Ro
     failures = {key[1:]: value for key, value in last.items() if key[0] == 70 and value is not None}
     assert found.get(b"f", {}) == failures
     stock = {key[1:]: value for key, value in last.items() if key[0] == 80 and value is not None}
-    assert found.get(b"s:usmf\x1fP0", {}) == stock
+    assert found.get(b"s:usmf\x1fP0\x1f1\x1f11", {}) == stock
     assert len(found.get(b"fi", [])) == len(failures)
     for end, members in found.items():
         if end[:1] == b"h" and end not in {b"h", b"health"}:
