@@ -13,16 +13,33 @@ Examples:
 
   holdfast gateway --port 8080                     on the running stack, with development tokens
 
+  holdfast gateway openapi > openapi.json          the document of its interface
+
   holdfast gateway --host 0.0.0.0 --tls-certificate chain.pem --tls-key key.pem
 """
 
 
-def register(app: typer.Typer) -> None:
+app = typer.Typer(epilog=_EXAMPLES)
+
+
+def register(above: typer.Typer) -> None:
     """Mount the command."""
-    app.command("gateway", epilog=_EXAMPLES)(gateway)
+    above.add_typer(app, name="gateway")
 
 
+@app.command()
+def openapi() -> None:
+    """Print the OpenAPI document of this release's gateway."""
+    import orjson  # noqa: PLC0415 - only here
+
+    from producers.gateway.openapi import document  # noqa: PLC0415
+
+    print(orjson.dumps(document(), option=orjson.OPT_INDENT_2).decode())
+
+
+@app.callback(invoke_without_command=True)
 def gateway(
+    context: typer.Context,
     host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
     port: Annotated[int | None, typer.Option(help="Port to listen on.")] = None,
     metrics_port: Annotated[int | None, typer.Option(help="/metrics on loopback; 0: none.")] = None,
@@ -51,6 +68,8 @@ def gateway(
     the running stack's addresses. Without an identity provider in the environment, tokens of
     `holdfast token` are accepted.
     """
+    if context.invoked_subcommand is not None:
+        return
     from compose.settings import Settings as StackSettings  # noqa: PLC0415
     from holdfast import gateway_wiring  # noqa: PLC0415 - keeps --help free of Kafka
     from holdfast.connection import find_settings, in_words  # noqa: PLC0415

@@ -2,10 +2,12 @@
 
 from collections.abc import Awaitable, Callable
 
+import orjson
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
+from producers.gateway import openapi
 from producers.gateway.call import Call, endpoint
 from producers.gateway.fields import checked_text
 from producers.gateway.problems import bad
@@ -16,7 +18,19 @@ from schemas.limits import TEXT_LENGTH_MAX
 
 
 def routes(gateway: Gateway) -> list[BaseRoute]:
-    """Routes of /v1."""
+    """Routes of /v1, and of the document that describes every path."""
+    described = Response(orjson.dumps(openapi.document()), media_type="application/json")
+
+    async def describe(_request: Request) -> Response:
+        return described
+
+    return [
+        Route(openapi.PATH, describe, methods=["GET"]),
+        *_operations(gateway),
+    ]
+
+
+def _operations(gateway: Gateway) -> list[BaseRoute]:
     return [
         Route(
             # A request id may hold a slash.

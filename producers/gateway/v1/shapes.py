@@ -277,12 +277,12 @@ class ProblemShape(_Shape, frozen=True, kw_only=True):
 
 
 class AskedShape(_Shape, frozen=True, kw_only=True):
-    """What one line of a decision asked for, and its answer."""
+    """What one line of a decision asked for, where that is known, and its answer."""
 
-    product_id: str
-    dimensions: dict[str, str]
+    product_id: str = ""
+    dimensions: dict[str, str] = {}
     measure: str = ""
-    asked: Quantity
+    asked: Quantity | None = None
     order_id: str = ""
     code: CodeName
     reservation_id: str = ""
@@ -302,19 +302,17 @@ class DecidedEvent(_Shape, frozen=True, kw_only=True):
     action: str = ""
     organization_id: str = ""
     channel: str = ""
-    lines: list[AskedShape] | list[LineShape]
+    lines: list[AskedShape]
 
     @classmethod
     def of(
         cls, partition: int, result: ReservationResult, request: ReservationRequest | None
     ) -> Self:
         """Event of a result and, where it is known, its request."""
-        lines: list[AskedShape] | list[LineShape]
-        if request is None or len(request.lines) != len(result.lines):
-            lines = [LineShape.of(line) for line in result.lines]
-        else:
-            pairs = zip(request.lines, result.lines, strict=True)
-            lines = [_asked(line, answered) for line, answered in pairs]
+        asked: list[RequestLine | None] = [*request.lines] if request else []
+        if len(asked) != len(result.lines):
+            asked = [None] * len(result.lines)
+        lines = [_asked(*pair) for pair in zip(asked, result.lines, strict=True)]
         return cls(
             partition=partition,
             sequence=result.sequence,
@@ -328,13 +326,18 @@ class DecidedEvent(_Shape, frozen=True, kw_only=True):
         )
 
 
-def _asked(line: RequestLine, answered: ResultLine) -> AskedShape:
+def _asked(line: RequestLine | None, answered: ResultLine) -> AskedShape:
+    known: dict[str, Any] = {}
+    if line is not None:
+        known = {
+            "product_id": line.product_id,
+            "dimensions": line.dimensions,
+            "measure": line.measure,
+            "asked": Quantity(line.quantity),
+            "order_id": line.detail.order_id if line.detail else "",
+        }
     return AskedShape(
-        product_id=line.product_id,
-        dimensions=line.dimensions,
-        measure=line.measure,
-        asked=Quantity(line.quantity),
-        order_id=line.detail.order_id if line.detail else "",
+        **known,
         code=code_name(answered.code),
         reservation_id=answered.reservation_id,
         hold_id=answered.hold_id,
