@@ -216,16 +216,16 @@ def _to_try(gateway: str, token: str) -> str:
     base = f"{gateway}/api/environment/default"
     curl = 'curl -sS -H "Authorization: Bearer $TOKEN" -H "Content-Type: application/json"'
     stock = (
-        '{"id": "try-1", "organizationId": "usmf", "productId": "D0002", "dimensions": '
+        '{"id": "try-1", "organizationId": "usmf", "productId": "T-SHIRT", "dimensions": '
         f'{{{place}}}, "quantities": {{"pos": {{"inbound": 10}}}}}}'
     )
     reserve = (
-        '{"id": "try-2", "organizationId": "usmf", "productId": "D0002", "dimensions": '
+        '{"id": "try-2", "organizationId": "usmf", "productId": "T-SHIRT", "dimensions": '
         f'{{{place}}}, "quantity": 1, "quantityDataSource": "iv", "modifier": "softreserved", '
         '"ifCheckAvailForReserv": true}'
     )
     query = (
-        '{"filters": {"organizationId": ["usmf"], "productId": ["D0002"], "siteId": ["1"], '
+        '{"filters": {"organizationId": ["usmf"], "productId": ["T-SHIRT"], "siteId": ["1"], '
         '"locationId": ["11"]}, "groupByValues": ["colorId", "sizeId"], "returnNegative": true}'
     )
     return (
