@@ -2,8 +2,8 @@
 
 The original's document holds data sources, index sets, reservation keys and the partition rule.
 What it has no words for (expiry, offsets, protection) stays as it is. The rule of an update:
-nothing that is stored loses its name, so data sources, physical measures and dimension names that a
-body leaves out stay; formulas and mappings are replaced by the body's.
+nothing that is stored loses its name or its meaning, so data sources, measures, dimension names and
+reservation mappings that a body leaves out stay; a formula that it names is replaced.
 """
 
 from collections.abc import Iterable, Mapping
@@ -16,6 +16,7 @@ SUBSET_VERSION: Final = 1
 _BY_LOCATION: Final = "ByLocation"
 _BY_LOCATION_AND_PRODUCT: Final = "ByLocationAndProductIdMod"
 _BY_PRODUCT: Final = "byProductId"
+_EMPTY: Final = "empty"  # The index set without dimensions holds this one name.
 
 
 def to_original(document: Mapping[str, Any], environment_id: str) -> dict[str, Any]:
@@ -26,8 +27,8 @@ def to_original(document: Mapping[str, Any], environment_id: str) -> dict[str, A
     rule = partition.get("rule", "by-location")
     by_product = rule == "by-product"
     sets = [
-        {"setNumber": number, "keys": list(keys)}
-        for number, keys in enumerate(document.get("index_sets") or [["colorid"]], 1)
+        {"setNumber": number, "keys": list(keys) or [_EMPTY]}
+        for number, keys in enumerate(document.get("index_sets") or [[]], 1)
     ]
     return {
         "environmentId": environment_id,
@@ -111,7 +112,9 @@ def from_original(body: Mapping[str, Any], document: Mapping[str, Any]) -> dict[
     index = _object(body, "indexconfiguration").get("indexattributesets")
     if isinstance(index, list):
         sets = [_names(_value_object(one, "indexAttributeSets"), "keys") for one in index]
-        changed["index_sets"] = [[k for k in keys if k != "empty"] for keys in sets]
+        changed["index_sets"] = [
+            [key.lower() for key in keys if key.lower() != _EMPTY] for keys in sets
+        ]
     return changed
 
 
@@ -128,9 +131,7 @@ def _source(content: Mapping[str, Any], before: Mapping[str, Any]) -> dict[str, 
         **before,
         "dimension_mappings": {**(before.get("dimension_mappings") or {}), **named},
         "physical_measures": _union(before.get("physical_measures") or (), measures),
-        "calculated_measures": formulas
-        if "calculatedmeasures" in content
-        else before.get("calculated_measures") or {},
+        "calculated_measures": {**(before.get("calculated_measures") or {}), **formulas},
     }
 
 
@@ -159,8 +160,9 @@ def _reservation(
 ) -> dict[str, Any]:
     before = dict(document["reservation"])
     said = _object(body, "reservconfiguration")
-    if mapping:
-        before["mapping"] = dict(mapping)
+    if mapping:  # First those of the body: the first is the measure of who names none.
+        kept = {m: a for m, a in before["mapping"].items() if m not in mapping}
+        before["mapping"] = {**mapping, **kept}
     if not said:
         return before
     version = said.get("version", HIERARCHY_VERSION)
@@ -179,7 +181,8 @@ def _reservation(
 
 
 def _object(members: Mapping[str, Any], name: str) -> dict[str, Any]:
-    return _value_object(members.get(name) or {}, name)
+    value = members.get(name)
+    return _value_object({} if value is None else value, name)
 
 
 def _value_object(value: Any, name: str) -> dict[str, Any]:
@@ -189,7 +192,8 @@ def _value_object(value: Any, name: str) -> dict[str, Any]:
 
 
 def _names(members: Mapping[str, Any], name: str) -> list[str]:
-    value = members.get(name) or []
+    value = members.get(name)
+    value = [] if value is None else value
     if not isinstance(value, list) or not all(isinstance(one, str) for one in value):
         raise bad(f"{name}: an array of texts is expected")
     return value
