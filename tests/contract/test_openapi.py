@@ -32,16 +32,66 @@ WITHIN_S: Final = 20.0
 LEFT_OUT: Final = ["streamEvents", "releaseEverything", "wipePartitions", "updateConfiguration"]
 
 
+# Values with which a request gets as far as the stock; by member, wherever it stands.
+KNOWN: Final[dict[str, Any]] = {
+    "environmentId": {"const": ENVIRONMENT},
+    "inventorySystem": {"enum": ["pos", "iv", "nosuch"]},
+    "organizationId": {"const": "usmf"},
+    "dimensionDataSource": {"enum": ["", "pos", "nosuch"]},
+    "measure": {"enum": ["", "iv.softreserved", "pos.inbound"]},
+    "quantityDataSource": {"const": "iv"},
+    "modifier": {"enum": ["softreserved", "nosuch"]},
+    "dimensions": {
+        "type": "object",
+        "properties": {
+            "siteId": {"enum": ["1", "2"]},
+            "locationId": {"enum": ["11", "21"]},
+            "colorId": {"enum": ["red", ""]},
+        },
+        "required": ["siteId", "locationId"],
+        "additionalProperties": False,
+    },
+    "quantities": {
+        "type": "object",
+        "properties": {"pos": {"$ref": "#/components/schemas/PosMeasures"}},
+        "required": ["pos"],
+        "additionalProperties": False,
+    },
+}
+
+
+def narrowed(value: Any) -> Any:
+    """The same schema, with the known members restricted to what is there."""
+    if isinstance(value, list):
+        return [narrowed(one) for one in value]
+    if not isinstance(value, dict):
+        return value
+    if value.get("in") in {"path", "query"} and value["name"] in KNOWN:
+        return {**value, "schema": KNOWN[value["name"]]}
+    found = {name: narrowed(inner) for name, inner in value.items()}
+    members = found.get("properties")
+    if isinstance(members, dict) and not found.get("title", "").endswith(("Shape", "Row")):
+        for name in members.keys() & KNOWN.keys():
+            if members[name].get("type") != "array":  # Names of dimensions, not their values.
+                members[name] = KNOWN[name]
+    return found
+
+
 def pinned() -> dict[str, Any]:
-    """The document with the one environment that is there."""
-    found: dict[str, Any] = orjson.loads(orjson.dumps(document()))
+    """The document, narrowed; without its security, which has tests of its own."""
+    served = orjson.loads(orjson.dumps(document()))
+    quantity = served["components"]["schemas"]["ReservationBody"]["properties"]["quantity"]
+    found: dict[str, Any] = narrowed(served)
+    found["components"]["schemas"]["PosMeasures"] = {
+        "type": "object",
+        "properties": {"inbound": quantity},
+        "required": ["inbound"],
+        "additionalProperties": False,
+    }
+    del found["security"]
     for operations in found["paths"].values():
         for operation in operations.values():
-            for parameter in operation["parameters"]:
-                if parameter["name"] == "environmentId":
-                    parameter["schema"] = {"const": ENVIRONMENT}
-                if parameter["name"] == "inventorySystem":
-                    parameter["schema"] = {"enum": ["pos", "iv", "nosuch"]}
+            operation.pop("security", None)
     return found
 
 
