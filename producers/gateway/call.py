@@ -87,8 +87,7 @@ def endpoint(gateway: Gateway, handler: Handler, *, scope: Scope, area: str) -> 
             response = problem.response()
         except Exception as error:  # noqa: BLE001 - every request is answered
             response = _trouble(error, area)
-        gateway.metrics.requests.labels(area, str(response.status_code)).inc()
-        gateway.metrics.seconds.labels(area).observe(time.monotonic() - started_s)
+        gateway.metrics.answered(area, response.status_code, time.monotonic() - started_s)
         return response
 
     return serve

@@ -73,6 +73,9 @@ def furthest(positions: Iterable[Position]) -> list[Position]:
 
 def header_value(positions: Iterable[Position]) -> str:
     """Value of the header: the furthest of each partition."""
+    positions = list(positions)
+    if len(positions) == 1:
+        return str(positions[0])
     return ", ".join(str(position) for position in furthest(positions)[:HEADER_POSITIONS_MAX])
 
 

@@ -1,5 +1,6 @@
 """From the original's bodies to the records of the topics; pure but for the names in force."""
 
+import functools
 from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
@@ -21,6 +22,7 @@ from schemas.messages import (
 # The prefix is part of the id on the topic, so that a reservation and its reversal may share one.
 EVENT_ID_LENGTH_MAX: Final = limits.REQUEST_ID_LENGTH_MAX - len(RESERVE_PREFIX)
 NAME_LENGTH_MAX: Final = 65
+MEASURES_REMEMBERED: Final = 1_024
 
 
 class Wrong(NamedTuple):
@@ -143,9 +145,19 @@ def _measure_and_quantity(members: Mapping[str, Any]) -> tuple[str, int]:
         if len(changes) != 1:
             raise bad("quantities: a reservation names one measure")
         return changes[0].measure, changes[0].quantity
-    source = fields.text(members, "quantityDataSource", NAME_LENGTH_MAX)
-    modifier = fields.text(members, "modifier", NAME_LENGTH_MAX)
-    return f"{source}.{modifier}".lower(), fields.unscaled(members.get("quantity"), "quantity")
+    source, modifier = members.get("quantitydatasource"), members.get("modifier")
+    if not isinstance(source, str) or not isinstance(modifier, str):
+        source = fields.text(members, "quantityDataSource", NAME_LENGTH_MAX)
+        modifier = fields.text(members, "modifier", NAME_LENGTH_MAX)
+    return _measure(source, modifier), fields.unscaled(members.get("quantity"), "quantity")
+
+
+@functools.lru_cache(MEASURES_REMEMBERED)
+def _measure(source: str, modifier: str) -> str:
+    """Name of a measure, checked; there are few of them, in many records."""
+    fields.checked_text(source, "quantityDataSource", NAME_LENGTH_MAX)
+    fields.checked_text(modifier, "modifier", NAME_LENGTH_MAX)
+    return f"{source}.{modifier}".lower()
 
 
 def unreserving(value: Any, places: Places, channel: str) -> Unreserving:

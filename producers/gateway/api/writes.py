@@ -118,7 +118,7 @@ async def send(call: Call, sendings: Sequence[Sending]) -> list[Told]:
     if positions:
         gateway.positions.wrote(call.caller.client_id, positions)
     unknown = sum(1 for told in tolds if not is_known(told.outcome))
-    gateway.metrics.records.labels("known").inc(len(tolds) - unknown)
+    gateway.metrics.known.inc(len(tolds) - unknown)
     if unknown:
         gateway.metrics.records.labels("unknown").inc(unknown)
     return tolds
