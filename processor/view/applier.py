@@ -6,16 +6,17 @@ transaction does nothing. So a process may die at any instant, two may run, a sl
 late, and Redis may be wiped: an old row never replaces a newer one.
 """
 
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import Iterable, Sequence
+from typing import Any, Final
 
 import redis
+from hiredis import pack_command
 
 from processor.view.generations import Client, now_ms
 from processor.view.keys import GenerationKeys, Names, Position
-from processor.view.plan import Batch, Before, Plan, needed, position_of
+from processor.view.plan import Batch, Before, Command, Plan, needed, position_of
 
-ROWS_A_TRANSACTION: Final = 2_000  # About 10 ms in which Redis answers nobody else.
+WORDS_MAX: Final = 2_002  # Of one command: its name, its key, and pairs of words.
 
 
 class Superseded(Exception):
@@ -72,13 +73,8 @@ class Applier:
             plan = Plan(keys, answers_ms=self._answers_ms, now_ms=now_ms())
             for batch in batches:
                 plan.add(batch, before)
-            pipe.multi()
-            for command in plan.commands():
-                pipe.execute_command(*command)
-            try:
-                pipe.execute()
-            except redis.WatchError as error:
-                raise Superseded("somebody else moved on") from error
+            if _carry_out(pipe.connection, plan.commands()) is None:
+                raise Superseded("somebody else moved on")
 
     def _check(self, pipe: Client, batches: Sequence[Batch], places: Sequence[bytes]) -> None:
         served, *stored = pipe.mget(self._names.live, *places)
@@ -87,6 +83,55 @@ class Applier:
         for batch, value in zip(batches, stored, strict=True):
             if position_of(value).offset != batch.start.offset:
                 raise Superseded(f"partition {batch.partition} stands elsewhere")
+
+
+# Runs commands that are given as one list: the number of words of each before it. One command has
+# one reply; with a reply for every row, reading them costs more than everything else here.
+_RUN: Final = b"""
+local first = 1
+while first <= #ARGV do
+  local last = first + tonumber(ARGV[first])
+  redis.call(unpack(ARGV, first + 1, last))
+  first = last + 1
+end
+return 1
+"""
+
+
+def _carry_out(connection: Any, commands: Sequence[Command]) -> Any:
+    """Run commands as one transaction; None if what is watched has changed, and nothing was done.
+
+    If Redis refuses one of them (out of memory), those before it stay. The order of a plan makes
+    that harmless: the positions come last, so the rows are applied again.
+    """
+    words: list[bytes | str | int] = []
+    for command in commands:
+        for part in _parts(command):
+            words.append(len(part))
+            words += part
+    pack: Any = pack_command  # It is said to take one word.
+    packed = [pack(one) for one in (("MULTI",), ("EVAL", _RUN, 0, *words), ("EXEC",))]
+    try:
+        connection.send_packed_command(packed)
+        connection.read_response()
+        connection.read_response()
+        replies = connection.read_response()
+    except redis.RedisError:
+        connection.disconnect()  # Replies that were not read must not answer anything else.
+        raise
+    for reply in replies or ():
+        if isinstance(reply, redis.RedisError):
+            raise reply
+    return replies
+
+
+def _parts(command: Command) -> Iterable[Command]:
+    """A command of very many words as several: Lua hands on at most some thousand at once."""
+    if len(command) <= WORDS_MAX:
+        return [command]
+    head, words = command[:2], command[2:]
+    step = WORDS_MAX - 2
+    return [(*head, *words[start : start + step]) for start in range(0, len(words), step)]
 
 
 def _read(pipe: Client, key: bytes, fields: list[bytes]) -> dict[bytes, bytes | None]:

@@ -147,6 +147,7 @@ class Plan:
         self._unindexed: defaultdict[bytes, list[bytes]] = defaultdict(list)
         self._sets: defaultdict[bytes, set[bytes]] = defaultdict(set)
         self._others: list[Command] = []
+        self._positions: list[Command] = []
 
     def add(self, batch: Batch, before: Before) -> None:
         """Plan one batch."""
@@ -164,18 +165,22 @@ class Plan:
                 self._configuration(batch.partition, value)
         if batch.answered:
             self._latest(batch.partition, batch.answered)
-        self._others.append(("SET", self._keys.at(batch.partition), encode(batch.end())))
+        self._positions.append(("SET", self._keys.at(batch.partition), encode(batch.end())))
 
     def commands(self) -> list[Command]:
-        """Everything, as Redis commands."""
-        commands: list[Command] = []
+        """Everything, as Redis commands.
+
+        Indexes first, rows then, positions last: whatever part of it was done, doing all of it
+        again ends the same.
+        """
         keys = self._keys
-        commands += [("HSET", keys(end), *pairs) for end, pairs in self._stored.items()]
-        commands += [("HDEL", keys(end), *fields) for end, fields in self._removed.items()]
+        commands: list[Command] = []
         commands += [("ZREM", keys(end), *members) for end, members in self._unindexed.items()]
         commands += [("ZADD", keys(end), *members) for end, members in self._indexed.items()]
         commands += [("SADD", keys(end), *members) for end, members in self._sets.items()]
-        return commands + self._others
+        commands += [("HSET", keys(end), *pairs) for end, pairs in self._stored.items()]
+        commands += [("HDEL", keys(end), *fields) for end, fields in self._removed.items()]
+        return commands + self._others + self._positions
 
     def _hold(self, key: bytes, value: bytes | None, old: bytes | None) -> None:
         entries = [] if value is None else hold_entries(key, value)
