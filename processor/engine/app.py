@@ -26,6 +26,7 @@ from processor.engine.faults import crash_points, fail_stop
 from processor.engine.membership import check_layout
 from processor.engine.ownership import EngineTableManager, Kafka, Ownership
 from processor.engine.ports import Domain
+from processor.engine.record_batches import read_any_header
 from processor.engine.restore import OffsetReader, Restorer
 from processor.engine.standby import Standby
 from processor.engine.ticks import TICK_SECONDS, Ticker
@@ -154,6 +155,7 @@ def create_app(settings: EngineSettings, domain: Domain, kafka: Kafka) -> Engine
 
     """
     check_layout(settings.group_instance_id)
+    read_any_header()
     app = EngineApp(
         settings.app_id,
         broker=[f"kafka://{address}" for address in settings.bootstrap.split(",")],

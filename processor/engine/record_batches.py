@@ -1,0 +1,98 @@
+"""Record batches as aiokafka reads them, but for header keys that are not text.
+
+Kafka says that a header key is UTF-8 and does not check it. aiokafka's parser (0.14.0, pinned)
+raises at such a record, inside Faust's fetcher, where nothing of ours has seen it: one record would
+end every worker that comes to its offset. The rule: a header key is not looked at here. Where the
+compiled parser gives up, the batch is read again by the pure one, which writes the odd bytes out as
+backslash escapes; the fetcher passes the records by that it has had.
+"""
+
+import struct
+from collections.abc import Iterator
+from typing import Any, Final
+
+from aiokafka.consumer import fetcher
+from aiokafka.record.default_records import _DefaultRecordBatchPy
+from aiokafka.record.memory_records import MemoryRecords
+
+_LENGTH: Final = struct.Struct(">i")
+_LENGTH_AT: Final = 8  # Behind the base offset; what it counts begins behind it.
+_MAGIC_AT: Final = 16
+_MAGIC: Final = 2  # Older batches have no headers.
+
+
+class _Bytes(bytearray):
+    """Bytes whose parts decode whatever they are."""
+
+    def __getitem__(self, index: Any) -> Any:
+        found = super().__getitem__(index)
+        return _Bytes(found) if isinstance(index, slice) else found
+
+    def decode(self, *_: Any, **__: Any) -> str:
+        return super().decode("utf-8", "backslashreplace")
+
+
+class _LenientBatch(_DefaultRecordBatchPy):
+    """The pure parser over such bytes."""
+
+    _buffer: Any
+
+    def _maybe_uncompress(self) -> None:
+        super()._maybe_uncompress()
+        self._buffer = _Bytes(self._buffer)
+
+
+class _Batch:
+    """The compiled parser's batch, and the bytes to read again."""
+
+    __slots__ = ("_batch", "_bytes")
+
+    def __init__(self, batch: Any, data: memoryview) -> None:
+        self._batch = batch
+        self._bytes = data
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._batch, name)
+
+    def __next__(self) -> Any:
+        return next(self._batch)
+
+    def __iter__(self) -> Iterator[Any]:
+        try:
+            yield from self._batch
+        except UnicodeDecodeError:
+            yield from _LenientBatch(self._bytes)
+
+
+class RecordBatches:
+    """What one fetch gave of one partition: stands in for aiokafka's `MemoryRecords`."""
+
+    def __init__(self, data: bytes) -> None:
+        self._records = MemoryRecords(data)
+        self._data = memoryview(data)
+        self._at = 0
+
+    def size_in_bytes(self) -> int:
+        """Length of it all."""
+        return int(self._records.size_in_bytes())
+
+    def has_next(self) -> bool:
+        """Whether there is a further whole batch."""
+        return bool(self._records.has_next())
+
+    def next_batch(self) -> Any:
+        """The next batch, None behind the last."""
+        batch = self._records.next_batch()
+        if batch is None:
+            return None
+        start = self._at
+        (length,) = _LENGTH.unpack_from(self._data, start + _LENGTH_AT)
+        self._at = start + _LENGTH_AT + _LENGTH.size + length
+        if self._data[start + _MAGIC_AT] < _MAGIC:
+            return batch
+        return _Batch(batch, self._data[start : self._at])
+
+
+def read_any_header() -> None:
+    """From here on every aiokafka consumer of this process reads batches so."""
+    fetcher.MemoryRecords = RecordBatches
