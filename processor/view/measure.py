@@ -6,6 +6,7 @@ a dimension belongs to the group "" of it. Levels are separate records, as in th
 reserved for a warehouse as a whole is in the warehouse's sum, and in no colour's.
 """
 
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, NamedTuple
 
@@ -32,51 +33,53 @@ Place = tuple[str, str, str]  # organization, site, warehouse
 class Formulas:
     """What questions need of a configuration, worked out once."""
 
-    __slots__ = ("_split", "by_product", "calculated", "mappings")
+    __slots__ = ("_calculated", "_measures", "by_product", "mappings")
 
     def __init__(self, configuration: Configuration) -> None:
         self.by_product = configuration.partition.rule == "by-product"
         self.mappings: dict[str, Mapping[str, str]] = {
             name: source.dimension_mappings for name, source in configuration.data_sources.items()
         }
-        self.calculated = [
-            (
-                source,
-                name,
-                [(term.measure, term.sign) for term in configuration.terms(f"{source}.{name}")],
-            )
+        self._calculated = [
+            (source, name)
             for source, content in configuration.data_sources.items()
             for name in content.calculated_measures
         ]
-        self._split: dict[str, tuple[str, str]] = {}
+        effects: defaultdict[str, list[tuple[int, int]]] = defaultdict(list)
+        for number, (source, name) in enumerate(self._calculated):
+            for term in configuration.terms(f"{source}.{name}"):
+                effects[term.measure].append((number, term.sign))
+        # Physical measure to (source, name, the calculated measures it counts in, with signs).
+        self._measures = {
+            measure: (*_split(measure), tuple(effects[measure]))
+            for measure in configuration.physical_measures | effects.keys()
+        }
 
     def quantities(self, sums: Mapping[str, int]) -> dict[str, dict[str, int]]:
         """Physical measures by source, and with them every calculated measure."""
         told: dict[str, dict[str, int]] = {}
-        split = self._split
+        totals = [0] * len(self._calculated)
         for measure, quantity in sums.items():
-            parts = split.get(measure)
-            if parts is None:
-                source, _, name = measure.partition(".")
-                parts = split[measure] = (source, name)
-            inside = told.get(parts[0])
+            source, name, effects = self._measures.get(measure) or (*_split(measure), ())
+            inside = told.get(source)
             if inside is None:
-                told[parts[0]] = {parts[1]: quantity}
+                told[source] = {name: quantity}
             else:
-                inside[parts[1]] = quantity
-        find = sums.get
-        for source, name, terms in self.calculated:
-            total = 0
-            for measure, sign in terms:
-                quantity = find(measure, 0)
-                if quantity:
-                    total += sign * quantity
+                inside[name] = quantity
+            for number, sign in effects:
+                totals[number] += sign * quantity
+        for (source, name), total in zip(self._calculated, totals, strict=True):
             inside = told.get(source)
             if inside is None:
                 told[source] = {name: total}
             else:
                 inside[name] = total
         return told
+
+
+def _split(measure: str) -> tuple[str, str]:
+    source, _, name = measure.partition(".")
+    return source, name
 
 
 class Selection(NamedTuple):
