@@ -11,6 +11,7 @@ from starlette.responses import Response
 
 from producers.gateway import consistency
 from producers.gateway.call import Call
+from producers.gateway.places import BASE_DIMENSIONS
 from producers.gateway.problems import Problem, bad
 from producers.gateway.v1 import asking
 from producers.gateway.v1.bodies import (
@@ -41,12 +42,16 @@ async def listed(call: Call) -> Response:
     asked = query_of(call, HoldsParameters, deep="dimensions")
     if asked.product_id and not asked.organization_id:
         raise bad("productId needs organizationId")
+    dimensions = asking.base_dimensions(asked.dimensions)
+    unknown = next((name for name in dimensions if name not in BASE_DIMENSIONS), None)
+    if unknown is not None:
+        raise bad(f"dimensions: {unknown[:64]!r} is no base dimension")
     headers = await consistency.settle(call)
     page = await call.gateway.queries.holds(
         HoldQuery(
             organization_id=asked.organization_id,
             product_id=asked.product_id,
-            dimensions=asking.base_dimensions(asked.dimensions),
+            dimensions=dimensions,
             order_id=asked.order_id,
             channel=asked.channel,
             reservation_id=asked.reservation_id,
