@@ -7,7 +7,6 @@ rows make the exit code 1.
 import json
 import sys
 import time
-from collections.abc import Iterator
 from typing import Annotated, Final
 
 import typer
@@ -64,26 +63,10 @@ def _audit(settings: Settings) -> tuple[list[Drift], int]:
     count = 0
     for _, rows in committed_rows(settings, _is_audited):
         count += len(rows)
-        rules = rules_of(_Committed(rows), default_rules())
+        rules = rules_of(rows, default_rules())
         drifts += audit(rules, rows.items(), int(time.time() * 1000))
     return drifts, count
 
 
 def _is_audited(key: bytes) -> bool:
     return key[:1] in {b"H", b"P"} or key == row.CONFIGURATION_KEY
-
-
-class _Committed:
-    """Rows that are only looked up."""
-
-    def __init__(self, rows: dict[bytes, bytes]) -> None:
-        self.get = rows.get
-
-    def put(self, key: bytes, value: bytes, /) -> None:
-        raise NotImplementedError
-
-    def delete(self, key: bytes, /) -> None:
-        raise NotImplementedError
-
-    def scan(self, group: bytes, after: bytes = b"", /) -> Iterator[tuple[bytes, bytes]]:
-        raise NotImplementedError

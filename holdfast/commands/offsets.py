@@ -70,7 +70,7 @@ def entries(settings: Settings) -> Iterator[Entry]:
 
     """
     for _, rows in committed_rows(settings, _is_wanted):
-        rules = rules_of(_Committed(rows), default_rules())
+        rules = rules_of(rows, default_rules())
         for key, value in rows.items():
             if key[:1] != FAILURE_KIND:
                 continue
@@ -152,22 +152,6 @@ def dismiss(
 
 def _is_wanted(key: bytes) -> bool:
     return key[:1] == FAILURE_KIND or key == row.CONFIGURATION_KEY
-
-
-class _Committed:
-    """Rows that are only looked up."""
-
-    def __init__(self, rows: dict[bytes, bytes]) -> None:
-        self.get = rows.get
-
-    def put(self, key: bytes, value: bytes, /) -> None:
-        raise NotImplementedError
-
-    def delete(self, key: bytes, /) -> None:
-        raise NotImplementedError
-
-    def scan(self, group: bytes, after: bytes = b"", /) -> Iterator[tuple[bytes, bytes]]:
-        raise NotImplementedError
 
 
 def _named(

@@ -18,7 +18,7 @@ from schemas.codes import Code
 from schemas.messages import ReservationRequest
 
 
-def rules_of(rows: row.RowAccess, initial: Rules) -> Rules:
+def rules_of(rows: row.RowReader, initial: Rules) -> Rules:
     """Rules of the configuration in force in a partition; the initial ones before the first."""
     stored = rows.get(row.CONFIGURATION_KEY)
     return initial if stored is None else Rules(from_json(stored))

@@ -72,12 +72,16 @@ _GROUP: Final = GROUP.encode()
 _encode: Final = msgspec.msgpack.Encoder().encode
 
 
-class RowAccess(Protocol):
-    """The rows of one partition, as the engine gives them (`engine.ports.Rows`)."""
+class RowReader(Protocol):
+    """Rows that are only looked up; a dict of them will do."""
 
     def get(self, key: bytes, /) -> bytes | None:
         """Value of the row, or None."""
         ...
+
+
+class RowAccess(RowReader, Protocol):
+    """The rows of one partition, as the engine gives them (`engine.ports.Rows`)."""
 
     def put(self, key: bytes, value: bytes, /) -> None:
         """Write the row."""
