@@ -77,6 +77,15 @@ def test_any_bytes_are_read_or_refused(body: bytes) -> None:
     assert status == 400
 
 
+@pytest.mark.parametrize(
+    "body", [b'{"a": 1, "a": 1}', b'{"a": 1, "A": 2}', b'[{"x": {"b": 1, "B": 1}}]']
+)
+def test_names_there_twice_are_refused(body: bytes) -> None:
+    """Two members of one name, in whatever case, are a contradiction, not a choice."""
+    with pytest.raises(Problem, match="twice"):
+        strict_json.parse(body)
+
+
 RULES = [
     PartitionRule(rule="by-location"),
     PartitionRule(rule="by-location-and-product", buckets=7),
@@ -103,6 +112,15 @@ def test_keys_are_those_of_the_worker(rule: PartitionRule, data: st.DataObject) 
     assert places.key(organization, product, dimensions, source) == rules.record_key(
         organization, product, values
     )
+
+
+def test_names_of_a_data_source_make_the_same_key() -> None:
+    """The ERP's own names of site and warehouse lead to the key of the base names."""
+    places = Places(msgspec.to_builtins(default()))
+    own = {"inventsiteid": "1", "inventlocationid": "11", "inventcolorid": "red"}
+    assert places.key("usmf", "P", own, "FNO") == b"usmf|1|11"
+    assert places.key("usmf", "P", {"siteid": "1", "inventlocationid": "11"}, "fno") == b"usmf|1|11"
+    assert places.key("usmf", "P", own) == b"usmf||"
 
 
 def test_order_of_members_does_not_change_the_record() -> None:
