@@ -27,7 +27,8 @@ FETCHED_AT_ONCE: Final = 2_000  # Records; what is fetched together is applied t
 # the worker is smaller, so only a compacted log comes to it.
 WAITING_MAX: Final = 80_000
 WAITING_MIN: Final = 2_000
-ANSWER_WITHIN_S: Final = 30.0
+ANSWER_WITHIN_S: Final = 8.0  # Of the broker to a question; a stop waits for it too.
+LOG_ERRORS_ONLY: Final = 3
 QUEUED_KBYTES_MAX: Final = 16_384  # Fetched ahead of what is applied, over all partitions.
 WATERMARK_KEY: Final = b"W"
 FETCH_WAIT_MS: Final = 10
@@ -46,7 +47,7 @@ class Changelog:
     """
 
     def __init__(self, kafka: Mapping[str, Any], topic: str = topics.CHANGELOG) -> None:
-        self._kafka = dict(kafka)
+        self._kafka = {"log_level": LOG_ERRORS_ONLY, **kafka}
         self._topic = topic
         self._consumer = Consumer(
             {

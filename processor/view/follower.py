@@ -104,16 +104,19 @@ class Follower:
         """
         changelog = Changelog(self._kafka, self._topic)
         try:
-            return self._build(changelog).decode()
+            name, before = self._build(changelog)
         finally:
             changelog.close()
+        if before is not None:
+            self._generations.drop(before)
+        return name.decode()
 
     def _run_once(self, changelog: Changelog) -> None:
         name = self._generations.live()
         metrics.BUILDING.set(name is None)
         if name is None:
             log.info("nothing is served: building")
-            name = self._build(changelog)
+            name, _ = self._build(changelog)
             metrics.BUILDING.set(0)
         try:
             self._follow(changelog, self._names.generation(name))
@@ -121,12 +124,30 @@ class Follower:
             if self._generations.live() != name:  # It was dropped while it was looked at.
                 raise Superseded("another generation is served, or none") from reason
             log.warning("the generation cannot be caught up: building", reason=str(reason))
-            self._build(changelog)
+            _, before = self._build(changelog)
+            if before is not None:
+                # Beside the following, which it would hold up for as long as the copy is large.
+                drop = threading.Thread(target=self._drop, args=(before,), daemon=True)
+                drop.start()
+
+    def _drop(self, name: bytes) -> None:
+        """Delete a generation that is no longer served."""
+        try:
+            self._generations.drop(name)
+        except redis.RedisError as error:
+            log.warning(
+                "an old generation is deleted with the next build",
+                name=name.decode(),
+                error=str(error),
+            )
 
     # A new generation.
 
-    def _build(self, changelog: Changelog) -> bytes:
-        """Fill a new generation up to the end of the changelog, and serve it."""
+    def _build(self, changelog: Changelog) -> tuple[bytes, bytes | None]:
+        """Fill a new generation up to the end of the changelog, and serve it.
+
+        Returns its name, and that of the one that was served before.
+        """
         started = time.monotonic()
         served = self._generations.live()
         self._generations.drop_abandoned()
@@ -139,9 +160,7 @@ class Follower:
         metrics.REBUILDS.inc()
         seconds = round(time.monotonic() - started, 1)
         log.info("generation served", generation=keys.name.decode(), seconds=seconds)
-        if served is not None:
-            self._generations.drop(served)
-        return keys.name
+        return keys.name, served
 
     def _fill(self, changelog: Changelog, keys: GenerationKeys, served: bytes | None) -> None:
         applier = self._applier(keys, serving=False)

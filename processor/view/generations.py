@@ -60,6 +60,8 @@ class Generations:
             pipe.multi()
             pipe.set(self._names.live, keys.name)
             pipe.hdel(self._names.builds, keys.name)
+            if served is not None:
+                pipe.hset(self._names.builds, served, 0)  # Until it is dropped, by whomever.
             try:
                 pipe.execute()
             except redis.WatchError:
@@ -68,7 +70,6 @@ class Generations:
 
     def drop(self, name: bytes) -> None:
         """Delete a generation's keys; must not be the one that is served."""
-        self._redis.hdel(self._names.builds, name)
         pattern = _literal(self._names.generation(name).prefix) + b"*"
         found: list[bytes] = []
         for key in self._redis.scan_iter(match=pattern, count=DROPPED_AT_ONCE):
@@ -78,9 +79,10 @@ class Generations:
                 found.clear()
         if found:
             self._redis.unlink(*found)
+        self._redis.hdel(self._names.builds, name)
 
     def drop_abandoned(self) -> None:
-        """Delete what dead builders have left."""
+        """Delete what dead builders have left, and what was served once and not dropped."""
         for name, reported_ms in self._redis.hgetall(self._names.builds).items():
             if int(reported_ms) + ABANDONED_AFTER_MS < now_ms() and name != self.live():
                 self.drop(name)

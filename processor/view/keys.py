@@ -6,7 +6,8 @@ served; a rebuild fills another one beside it and then moves the name. The rule:
 dropped by its prefix.
 
     <prefix>:live              name of the generation that is served
-    <prefix>:builds            generation being filled -> when its builder last reported (ms)
+    <prefix>:builds            generation being filled -> when its builder last reported (ms), and
+                               generation to be dropped -> 0
     <prefix>:<generation>:
       at:<partition>           `Position`: up to where the changelog is applied
       topic, partitions        incarnation of the changelog; number of its partitions

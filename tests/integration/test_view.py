@@ -471,6 +471,28 @@ async def test_a_changelog_that_was_made_anew_is_built_anew(
         thread.join(WITHIN_S)
 
 
+def test_what_dead_builders_left_goes_with_the_next_build(
+    view: ViewSettings, running: Settings
+) -> None:
+    """A generation nobody fills or serves any more is dropped; one that is reported stays."""
+    names = Names(view.prefix)
+    with redis.Redis.from_url(view.redis_url) as raw:
+        generations = Generations(raw, names)
+        dead, alive = generations.begin(), generations.begin()
+        for keys in (dead, alive):
+            raw.set(keys(b"h"), "rows")
+        raw.hset(names.builds, dead.name, 1)
+        first = Follower(view, running.librdkafka()).rebuild()
+        assert not raw.exists(dead(b"h"))
+        assert raw.exists(alive(b"h"))
+        raw.hset(names.builds, first.encode(), 1)  # Served: not dropped, whatever is said of it.
+        generations.drop_abandoned()
+        assert content(raw, view.prefix, first.encode())
+        second = Follower(view, running.librdkafka()).rebuild()
+        assert generations.live() == second.encode()
+        assert set(raw.hgetall(names.builds)) == {alive.name}
+
+
 async def test_a_hundred_thousand_holds_of_one_product_page_by_page(
     view: ViewSettings,
 ) -> None:
