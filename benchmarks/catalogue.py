@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Final, NamedTuple, Protocol
 
-from benchmarks import drain, failover, holds, latency, mixed, recovery, scale, view
+from benchmarks import drain, failover, holds, http, latency, mixed, recovery, scale, view
 from benchmarks.broker import Progress
 from benchmarks.contestants import KAFKA_PEERS, Holdfast, KafkaContestant
 from benchmarks.figures import Comparison, Run, compare
@@ -127,6 +127,10 @@ def _scale(options: Options, progress: Progress) -> Run:
     return scale.run(progress, requests=options.requests)
 
 
+def _http(options: Options, progress: Progress) -> Run:
+    return http.run(progress, seconds=options.seconds, partitions=options.partitions)
+
+
 def _view(options: Options, progress: Progress) -> Run:
     return view.run(
         progress, rate=options.rate, seconds=options.seconds, partitions=options.partitions
@@ -142,6 +146,7 @@ BENCHMARKS: Final[Mapping[str, Benchmark]] = MappingProxyType(
         "failover": Benchmark(failover.METHOD, [_failover], {}),
         "holds": Benchmark(holds.METHOD, [_holds], {}),
         "scale": Benchmark(scale.METHOD, [_scale], {}),
+        "http": Benchmark(http.METHOD, [_http], {}),
         "view": Benchmark(view.METHOD, [_view], {}),
     }
 )
