@@ -154,15 +154,19 @@ async def prove(gateway: Gateway, request: Request) -> Caller:
     known = gateway.verifier.remembered(token)
     if known is not None:
         return known
-    address = request.client.host if request.client else ""
     try:
         return await gateway.verifier.prove(token)
     except Refused as refused:
-        gateway.metrics.refused.labels("unauthenticated").inc()
         if refused.unavailable:
             raise unavailable(str(refused)) from refused
-        wait_s = gateway.failures.wait_s(address)
-        raise (_too_many(wait_s) if wait_s else unauthenticated(str(refused))) from refused
+        raise refuse(gateway, request, str(refused)) from refused
+
+
+def refuse(gateway: Gateway, request: Request, reason: str) -> Problem:
+    """401 for a proof that failed; 429 for an address from which too many do."""
+    gateway.metrics.refused.labels("unauthenticated").inc()
+    wait_s = gateway.failures.wait_s(request.client.host if request.client else "")
+    return _too_many(wait_s) if wait_s else unauthenticated(reason)
 
 
 def _too_many(wait_s: float) -> Problem:

@@ -13,7 +13,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from producers.gateway import strict_json
-from producers.gateway.call import read_body
+from producers.gateway.call import read_body, refuse
 from producers.gateway.fields import text
 from producers.gateway.problems import Problem, bad
 from producers.gateway.state import Gateway
@@ -43,7 +43,7 @@ def routes(gateway: Gateway) -> list[BaseRoute]:
             client_id, secret = form.get("client_id", ""), form.get("client_secret", "")
             return _token(issuer.identity_token(client_id, secret))
         except Refused as refused:
-            return Problem(401, "unauthenticated", str(refused)).response()
+            return refuse(gateway, request, str(refused)).response()
         except Problem as problem:
             return problem.response()
 
@@ -55,7 +55,7 @@ def routes(gateway: Gateway) -> list[BaseRoute]:
                 return Problem(401, "unauthenticated", "no such environment here").response()
             return _token(issuer.exchange(assertion, context))
         except Refused as refused:
-            return Problem(401, "unauthenticated", str(refused)).response()
+            return refuse(gateway, request, str(refused)).response()
         except Problem as problem:
             return problem.response()
 

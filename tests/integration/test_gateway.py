@@ -167,6 +167,30 @@ def test_flood_of_bad_tokens_is_slowed_down(gateway: GatewayProcess) -> None:
         assert client.get(BASE + "configuration").status_code == 200
 
 
+def test_guesses_of_a_secret_are_slowed_down(gateway: GatewayProcess) -> None:
+    """Who guesses a client's secret gets 429 after a hundred wrong ones."""
+    client_id, _ = gateway.issuer.development_client()
+    form = {"client_id": client_id, "client_secret": "x", "grant_type": "client_credentials"}
+    with gateway.client("") as client:
+        path = "/tenant/oauth2/v2.0/token"
+        codes = {client.post(path, data=form).status_code for _ in range(300)}
+    assert codes == {401, 429}
+
+
+def test_too_much_under_way_is_refused_unsent(running: Settings, home: Path) -> None:
+    """Beyond its bound a gateway sends nothing and says 503: it sheds load, it does not queue."""
+    with (
+        gateway_process(running, home, {"HOLDFAST_GATEWAY_IN_FLIGHT_MAX": "10"}) as process,
+        process.client() as client,
+    ):
+        shop = shop_of(client)
+        refused = shop.post("onhand/bulk", [shop.change(1) for _ in range(11)])
+        assert refused.status_code == 503
+        assert refused.headers["Retry-After"] == "1"
+        assert shop.post("onhand/bulk", [shop.change(1) for _ in range(10)]).status_code == 200
+        assert shop.available() == 10
+
+
 def test_log_holds_no_secret(gateway: GatewayProcess) -> None:
     """Whatever is asked, neither tokens nor secrets reach the log."""
     client_id, secret = gateway.issuer.development_client()
