@@ -13,6 +13,10 @@ from benchmarks.machine import this_machine
 from benchmarks.peers.postgres import CLIENTS, PostgresPeer
 from benchmarks.peers.redis import RedisPeer
 
+# Requests of one run of a database: its rate is even from the first second, and it has a run for
+# every number of clients.
+DATABASE_REQUESTS_MAX: Final = 40_000
+KEPT_SHARE: Final = 0.85  # A peer's variant below this share of its best one runs once only.
 SPREAD: Final = "spread"  # The one that is measured with one process and with two.
 
 
@@ -24,6 +28,9 @@ class Options(NamedTuple):
     runs: int = 3
     rate: int = 5_000
     seconds: int = 20
+    live: int = 1_000_000  # holds: live holds that stand before the measured requests.
+    processes: int = 1  # latency: of our worker.
+    standby: bool = False  # failover: whether each worker copies the other's partitions.
 
 
 class UnknownBenchmarkError(ValueError):
@@ -58,9 +65,14 @@ def _drained(profile: str, contestant: KafkaContestant) -> Attempt:
 
 def _driven(profile: str, peer: _DatabasePeer) -> Attempt:
     def attempt(options: Options, progress: Progress) -> Run:
-        return peer.run(PROFILES[profile](options.requests, options.partitions), progress)
+        work = PROFILES[profile](options.requests, options.partitions)
+        return peer.run(work._replace(asks=work.asks[:DATABASE_REQUESTS_MAX]), progress)
 
     return attempt
+
+
+def _paced_ours(options: Options, progress: Progress) -> Run:
+    return _paced(Holdfast(processes=options.processes))(options, progress)
 
 
 def _paced(contestant: KafkaContestant) -> Attempt:
@@ -98,7 +110,7 @@ def _profile(profile: str) -> Benchmark:
 
 def _latency() -> Benchmark:
     peers = {name: [_paced(one) for one in kafka()] for name, kafka in KAFKA_PEERS.items()}
-    return Benchmark(latency.METHOD, [_paced(Holdfast())], peers)
+    return Benchmark(latency.METHOD, [_paced_ours], peers)
 
 
 def _recovery(options: Options, progress: Progress) -> Run:
@@ -112,6 +124,7 @@ def _failover(options: Options, progress: Progress) -> Run:
         rate=min(options.rate, failover.RATE_MAX),
         seconds=max(options.seconds, failover.SECONDS_MIN),
         partitions=options.partitions,
+        standby=options.standby,
     )
 
 
@@ -120,7 +133,9 @@ def _mixed(options: Options, progress: Progress) -> Run:
 
 
 def _holds(options: Options, progress: Progress) -> Run:
-    return holds.run(progress, requests=options.requests, partitions=options.partitions)
+    return holds.run(
+        progress, requests=options.requests, partitions=options.partitions, live=options.live
+    )
 
 
 def _scale(options: Options, progress: Progress) -> Run:
@@ -161,9 +176,17 @@ def requests_default(name: str) -> int:
 
 
 def session(name: str, peer: str | None, options: Options, progress: Progress) -> Comparison:
-    """Run a benchmark `options.runs` times, our variants and the peer's alternating.
+    """One benchmark, ours alone or with one peer; see `sessions`."""
+    return sessions(name, [peer] if peer else [], options, progress)[0]
 
-    Of variants (processes, threads, clients) the comparison takes the one with the best median.
+
+def sessions(
+    name: str, peers: Sequence[str], options: Options, progress: Progress
+) -> list[Comparison]:
+    """Run a benchmark `options.runs` times, ours and the peers alternating: one comparison a peer.
+
+    Our runs are shared by all comparisons. Of variants (processes, threads, clients) a comparison
+    takes the one with the best median; a peer's variant that is clearly not it runs only once.
 
     Raises:
         UnknownBenchmarkError: no such benchmark, or no such peer for it.
@@ -173,15 +196,35 @@ def session(name: str, peer: str | None, options: Options, progress: Progress) -
     if name not in BENCHMARKS:
         raise UnknownBenchmarkError(f"no benchmark {name!r}; there are: {', '.join(BENCHMARKS)}")
     benchmark = BENCHMARKS[name]
-    if peer is not None and peer not in benchmark.peers:
-        known = ", ".join(benchmark.peers) or "none"
-        raise UnknownBenchmarkError(f"no peer {peer!r} for {name}; there are: {known}")
-    attempts = [*benchmark.ours, *(benchmark.peers[peer] if peer else ())]
-    runs: list[Run] = []
+    for peer in peers:
+        if peer not in benchmark.peers:
+            known = ", ".join(benchmark.peers) or "none"
+            raise UnknownBenchmarkError(f"no peer {peer!r} for {name}; there are: {known}")
+    own: list[Run] = []
+    variants = {peer: list(benchmark.peers[peer]) for peer in peers}
+    theirs: dict[str, list[Run]] = {peer: [] for peer in peers}
     for number in range(1, options.runs + 1):
         numbered = _numbered(progress, number, options.runs)
-        runs.extend(attempt(options, numbered) for attempt in attempts)
-    return compare(name, runs, method=benchmark.method, machine=str(this_machine()))
+        own.extend(attempt(options, numbered) for attempt in benchmark.ours)
+        for peer, attempts in variants.items():
+            runs = [attempt(options, numbered) for attempt in attempts]
+            theirs[peer].extend(runs)
+            variants[peer] = promising(attempts, runs)
+    machine = str(this_machine())
+    return [
+        compare(name, [*own, *theirs.get(peer, ())], method=benchmark.method, machine=machine)
+        for peer in (peers or [""])
+    ]
+
+
+def promising(attempts: Sequence[Attempt], runs: Sequence[Run]) -> list[Attempt]:
+    """The attempts whose run came within KEPT_SHARE of the best of `runs`."""
+    best = max(run.decisions_per_s for run in runs)
+    return [
+        attempt
+        for attempt, run in zip(attempts, runs, strict=True)
+        if run.decisions_per_s >= KEPT_SHARE * best
+    ]
 
 
 def _numbered(progress: Progress, number: int, of: int) -> Progress:

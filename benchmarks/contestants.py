@@ -95,11 +95,17 @@ class Holdfast:
     requests_max = sys.maxsize
 
     def __init__(
-        self, *, workers: int = 1, processes: int = 1, session_timeout_ms: int = 10_000
+        self,
+        *,
+        workers: int = 1,
+        processes: int = 1,
+        session_timeout_ms: int = 10_000,
+        standby: bool = False,
     ) -> None:
         self._workers = workers
         self._processes = processes
         self._session_timeout_ms = session_timeout_ms
+        self._standby = standby
         self._health: dict[int, int] = {}
         self.name = "holdfast" if workers == 1 else f"holdfast ({workers} workers)"
         if processes > 1:
@@ -128,6 +134,8 @@ class Holdfast:
         argv += ["--http-port", str(self._health[number])]
         if self._processes > 1:
             argv += ["--processes", str(self._processes)]
+        if self._standby:
+            argv.append("--standby")
         return Program(
             f"worker {number}",
             argv,

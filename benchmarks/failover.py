@@ -28,12 +28,23 @@ METHOD: Final = (
 )
 
 
-def run(progress: Progress, *, requests: int, rate: int, seconds: int, partitions: int) -> Run:
-    """Fill the state with `requests`, then kill one of two workers under `rate`."""
+def run(
+    progress: Progress,
+    *,
+    requests: int,
+    rate: int,
+    seconds: int,
+    partitions: int,
+    standby: bool = False,
+) -> Run:
+    """Fill the state with `requests`, then kill one of two workers under `rate`.
+
+    With `standby` each keeps copies of the other's partitions.
+    """
     whole = spread(requests + rate * seconds, partitions)
     state = whole._replace(asks=whole.asks[:requests])
     paced = whole._replace(asks=whole.asks[requests:])
-    ours = Holdfast(workers=2, session_timeout_ms=SESSION_TIMEOUT_MS)
+    ours = Holdfast(workers=2, session_timeout_ms=SESSION_TIMEOUT_MS, standby=standby)
 
     def report(what: str, done: int, of: int) -> None:
         progress(f"failover: {what}", done, of)
@@ -48,7 +59,7 @@ def run(progress: Progress, *, requests: int, rate: int, seconds: int, partition
         timings = _kill_one(site, ours, paced, rate)
         answers = check.once_each(whole, drain.answers(site, partitions))
         check.replay(whole, answers)
-    return _figures(ours.name, timings, rate)
+    return _figures(ours.name, timings, rate, standby=standby)
 
 
 def _kill_one(site: Site, ours: Holdfast, paced: Work, rate: int) -> list[Timing]:
@@ -71,7 +82,7 @@ def _kill_one(site: Site, ours: Holdfast, paced: Work, rate: int) -> list[Timing
         loop.close()
 
 
-def _figures(name: str, timings: list[Timing], rate: int) -> Run:
+def _figures(name: str, timings: list[Timing], rate: int, *, standby: bool) -> Run:
     timings = [timing for timing in timings if timing.number >= rate * (KILL_AFTER_S - 1)]
     p50, p95, p99 = percentiles([timing.took_ms for timing in timings])
     stall_s = max(timing.took_ms for timing in timings) / 1000
@@ -87,6 +98,7 @@ def _figures(name: str, timings: list[Timing], rate: int) -> Run:
         p99_ms=p99,
         extra={
             "rate": rate,
+            "standby": str(standby).lower(),
             "stall_s": round(stall_s, 3),
             "stall_beyond_session_s": round(stall_s - SESSION_TIMEOUT_MS / 1000, 3),
         },

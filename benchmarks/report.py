@@ -11,9 +11,11 @@ from typing import Final
 
 import msgspec
 
+from benchmarks.cost import Costs, Curve
 from benchmarks.figures import Comparison
 
 RESULTS: Final = Path(__file__).resolve().parent / "results"
+COST_FILE: Final = "cost.json"  # Of `bench cost`: curves, not a comparison.
 README_BEGIN: Final = "<!-- benchmarks: written by `holdfast bench report` -->"
 README_END: Final = "<!-- /benchmarks -->"
 ORDER: Final = (
@@ -42,42 +44,88 @@ COLUMNS: Final = (
 BAR_HEIGHT: Final = 22
 LABEL_WIDTH: Final = 270
 BAR_WIDTH_MAX: Final = 360
+PANEL_WIDTH: Final = 330
+PANEL_HEIGHT: Final = 200
 OURS_COLOUR: Final = "#1f6f54"
 PEER_COLOUR: Final = "#9aa5ab"
 
 
-def save(comparison: Comparison, folder: Path = RESULTS) -> Path:
-    """Write one session's figures to `folder`, replacing the last of that name and peer."""
+def save(comparison: Comparison, folder: Path = RESULTS, key: str | None = None) -> Path:
+    """Write one session's figures to `folder`, replacing the last of that key (name and peer)."""
     folder.mkdir(parents=True, exist_ok=True)
     peer = (comparison.peer or "").partition(" ")[0]
-    path = folder / f"{comparison.name}{'-' + peer if peer else ''}.json"
+    key = key or f"{comparison.name}{'-' + peer if peer else ''}"
+    path = folder / f"{key}.json"
     path.write_bytes(msgspec.json.format(msgspec.json.encode(comparison), indent=1) + b"\n")
     return path
 
 
+def load_keyed(folder: Path = RESULTS) -> dict[str, Comparison]:
+    """All saved sessions by their key."""
+    return {
+        path.stem: msgspec.json.decode(path.read_bytes(), type=Comparison)
+        for path in sorted(folder.glob("*.json"))
+        if path.name != COST_FILE
+    }
+
+
 def load(folder: Path = RESULTS) -> list[Comparison]:
     """All saved sessions, in the order of ORDER."""
-    found = [
-        msgspec.json.decode(path.read_bytes(), type=Comparison)
-        for path in sorted(folder.glob("*.json"))
-    ]
-    known = [one for one in found if one.name in ORDER]
+    known = [one for one in load_keyed(folder).values() if one.name in ORDER]
     return sorted(known, key=lambda one: (ORDER.index(one.name), one.peer or ""))
 
 
-def write(folder: Path = RESULTS, readme: Path | None = None) -> list[Path]:
-    """Write table and plot from the saved sessions; put the table into `readme` where marked."""
-    comparisons = load(folder)
+def save_cost(costs: Costs, folder: Path = RESULTS) -> Path:
+    """Write the curves of one decision's cost to `folder`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / COST_FILE
+    path.write_bytes(msgspec.json.format(msgspec.json.encode(costs), indent=1) + b"\n")
+    return path
+
+
+def load_cost(folder: Path = RESULTS) -> Costs | None:
+    """The saved curves, None when there are none."""
+    path = folder / COST_FILE
+    return msgspec.json.decode(path.read_bytes(), type=Costs) if path.exists() else None
+
+
+def write(promised: str, folder: Path = RESULTS, readme: Path | None = None) -> list[Path]:
+    """Write tables and plots from the saved figures; put `promised` into `readme` where marked.
+
+    `promised` is the table of floors, goals and what was seen, in Markdown.
+    """
+    comparisons, costs = load(folder), load_cost(folder)
     written = [folder / "table.md", folder / "rates.svg"]
-    table = markdown(comparisons)
-    written[0].write_text(table)
+    parts = [promised, markdown(comparisons)] if comparisons else [promised]
     written[1].write_text(plot(comparisons))
+    if costs is not None:
+        parts.append(cost_markdown(costs))
+        written.append(folder / "cost.svg")
+        written[-1].write_text(cost_plot(costs.curves))
+    written[0].write_text("\n".join(parts))
     if readme is not None and readme.exists() and README_BEGIN in (text := readme.read_text()):
         before, _, rest = text.partition(README_BEGIN)
         _, _, after = rest.partition(README_END)
-        readme.write_text(f"{before}{README_BEGIN}\n{table}{README_END}{after}")
+        readme.write_text(f"{before}{README_BEGIN}\n{promised}{README_END}{after}")
         written.append(readme)
     return written
+
+
+def marked_part(readme: str) -> str:
+    """What stands between the markers of a README."""
+    return readme.partition(README_BEGIN + "\n")[2].partition(README_END)[0]
+
+
+def cost_markdown(costs: Costs) -> str:
+    """One row a curve, then the bytes of the rows."""
+    lines = ["| a decision by | CPU µs of one request |", "| --- | --- |"]
+    for curve in costs.curves:
+        told = ", ".join(f"{point.at:,}: {point.cpu_us:.1f}" for point in curve.points)
+        lines.append(f"| {curve.of} | {told} |")
+    lines += ["", "| row | bytes, key and value |", "| --- | ---: |"]
+    lines += [f"| {name} | {bytes_:.0f} |" for name, bytes_ in costs.rows.items()]
+    lines += ["", f"* {costs.method}. Machine: {costs.machine}."]
+    return "\n".join(lines) + "\n"
 
 
 def markdown(comparisons: Sequence[Comparison]) -> str:
@@ -160,3 +208,36 @@ def _bar(number: int, label: str, rate: float, share: float, colour: str) -> str
         f'<rect x="{LABEL_WIDTH}" y="{top}" width="{width}" height="16" fill="{colour}"/>'
         f'<text x="{LABEL_WIDTH + width + 6}" y="{top + 12}">{rate:,.0f}</text>'
     )
+
+
+def cost_plot(curves: Sequence[Curve]) -> str:
+    """One small panel a curve: CPU by what is varied, its values at even steps."""
+    panels = [_panel(number, curve) for number, curve in enumerate(curves)]
+    width = PANEL_WIDTH * len(panels)
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{PANEL_HEIGHT}" '
+        'font-family="sans-serif" font-size="11">\n<title>CPU of one request</title>\n'
+        + "\n".join(panels)
+        + "\n</svg>\n"
+    )
+
+
+def _panel(number: int, curve: Curve) -> str:
+    left, bottom, room = PANEL_WIDTH * number + 30, PANEL_HEIGHT - 30, PANEL_HEIGHT - 70
+    most = max(point.cpu_us for point in curve.points) or 1.0
+    step = (PANEL_WIDTH - 70) / max(1, len(curve.points) - 1)
+    spots = [
+        (left + step * place, bottom - room * point.cpu_us / most, point)
+        for place, point in enumerate(curve.points)
+    ]
+    line = " ".join(f"{x:.0f},{y:.0f}" for x, y, _ in spots)
+    drawn = [
+        f'<text x="{left}" y="16">CPU µs of a request, by {html.escape(curve.of)}</text>',
+        f'<polyline points="{line}" fill="none" stroke="{OURS_COLOUR}" stroke-width="2"/>',
+    ]
+    for x, y, point in spots:
+        drawn.append(
+            f'<text x="{x:.0f}" y="{y - 6:.0f}" text-anchor="middle">{point.cpu_us:.0f}</text>'
+            f'<text x="{x:.0f}" y="{bottom + 16}" text-anchor="middle">{point.at:,}</text>'
+        )
+    return "\n".join(drawn)

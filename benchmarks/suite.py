@@ -1,43 +1,60 @@
 """The whole table: every figure that was promised, with what was seen beside its floor and goal.
 
-A figure under its floor fails the suite. Floors and goals are for two cores with the broker on the
-same machine; on another machine the ratios still say something, the rest is to be read as seen.
+A figure under its floor fails the suite, and so does one that could not be taken. Floors and goals
+are for two cores with the broker on the same machine; on another machine the ratios still say
+something, the rest is to be read as seen.
 """
 
+import time
 from collections.abc import Callable, Mapping, Sequence
-from types import MappingProxyType
+from pathlib import Path
 from typing import Final, NamedTuple
 
 from benchmarks import catalogue, report
 from benchmarks.broker import Progress
 from benchmarks.catalogue import Options
-from benchmarks.figures import Comparison
+from benchmarks.check import WrongAnswerError
+from benchmarks.figures import OURS, Comparison, Run
+from benchmarks.programs import ProgramEndedError
 
 Sessions = Mapping[str, Comparison]
+FAULTS: Final = (WrongAnswerError, ProgramEndedError, TimeoutError)
+TWO_PROCESSES: Final = "2 processes"
 
 
 class Session(NamedTuple):
-    """One session of the suite: its key, benchmark, peer and options that differ."""
+    """One session of the suite: its key, benchmark, and what differs from the usual options.
+
+    A session with peers gives one comparison each, saved as `key-peer`; they share our runs.
+    `minutes` is about what it takes on two cores, for the estimate of what is left. A session whose
+    run takes a minute or more is run once, the others three times.
+    """
 
     key: str
     name: str
-    peer: str | None = None
-    requests: int = 400_000
+    minutes: float
+    options: Options
+    peers: tuple[str, ...] = ()
+    once: bool = False
     half_rate: bool = False
 
 
 SESSIONS: Final = (
-    Session("spread-kstreams", "spread", "kstreams"),
-    Session("spread-faust", "spread", "faust"),
-    Session("spread-postgres", "spread", "postgres", 200_000),
-    Session("spread-redis", "spread", "redis", 200_000),
-    Session("hot-postgres", "hot", "postgres", 100_000),
-    Session("latency", "latency"),
-    Session("latency-half", "latency", half_rate=True),
-    Session("mixed", "mixed"),
-    Session("recovery", "recovery", requests=500_000),
-    Session("failover", "failover", requests=500_000),
-    Session("holds", "holds", requests=200_000),
+    Session(
+        "spread",
+        "spread",
+        8,
+        Options(requests=300_000),
+        ("kstreams", "faust", "postgres", "redis"),
+    ),
+    Session("hot", "hot", 2, Options(requests=200_000, partitions=1), ("postgres",)),
+    Session("mixed", "mixed", 1.5, Options(requests=200_000)),
+    Session("latency", "latency", 2, Options(seconds=10)),
+    Session("latency-half", "latency", 2, Options(seconds=6), half_rate=True),
+    Session("recovery", "recovery", 1, Options(requests=500_000), once=True),
+    Session("failover", "failover", 1, Options(requests=500_000), once=True),
+    Session("failover-standby", "failover", 1, Options(requests=500_000, standby=True), once=True),
+    Session("holds", "holds", 1.5, Options(requests=200_000), once=True),
 )
 
 
@@ -67,26 +84,29 @@ def _of(key: str, field: str) -> Callable[[Sessions], float | None]:
     return seen
 
 
-def _mixed_relative(sessions: Sessions) -> float:
-    return sessions["mixed"].decisions_per_s / sessions["spread-kstreams"].decisions_per_s
+def _one_process(comparison: Comparison) -> list[Run]:
+    return [run for run in comparison.runs if run.contestant == OURS]
 
 
+def _spread_cpu(sessions: Sessions) -> float | None:
+    """CPU of one decision with one process: with more they only wait for each other's cores."""
+    known = sorted(run.cpu_us_per_decision or 0.0 for run in _one_process(sessions[SPREAD]))
+    return known[len(known) // 2] if known else None
+
+
+def _mixed_relative(sessions: Sessions) -> float | None:
+    """Mixed work is measured with one process, so it is held against spread with one process."""
+    if SPREAD not in sessions:
+        return None
+    rates = sorted(run.decisions_per_s for run in _one_process(sessions[SPREAD]))
+    return sessions["mixed"].decisions_per_s / rates[len(rates) // 2] if rates else None
+
+
+SPREAD: Final = "spread-kstreams"
+_AT_MOST: Final = False
 TARGETS: Final = (
-    Target(
-        "spread: ratio to Kafka Streams",
-        "spread-kstreams",
-        _of("spread-kstreams", "ratio"),
-        0.9,
-        1.3,
-    ),
-    Target(
-        "spread: CPU µs a decision",
-        "spread-kstreams",
-        _of("spread-kstreams", "cpu_us_per_decision"),
-        15,
-        9,
-        at_least=False,
-    ),
+    Target("spread: ratio to Kafka Streams", SPREAD, _of(SPREAD, "ratio"), 0.9, 1.3),
+    Target("spread: CPU µs a decision", SPREAD, _spread_cpu, 15, 9, _AT_MOST),
     Target("spread: ratio to stock Faust", "spread-faust", _of("spread-faust", "ratio"), 15, 25),
     Target(
         "spread: ratio to PostgreSQL", "spread-postgres", _of("spread-postgres", "ratio"), 2.2, 4
@@ -96,26 +116,19 @@ TARGETS: Final = (
         "hot: decisions/s", "hot-postgres", _of("hot-postgres", "decisions_per_s"), 45_000, 100_000
     ),
     Target("hot: ratio to PostgreSQL", "hot-postgres", _of("hot-postgres", "ratio"), 8, 20),
-    Target("latency at 5,000/s: p50 ms", "latency", _of("latency", "p50_ms"), 8, 4, at_least=False),
-    Target(
-        "latency at 5,000/s: p99 ms", "latency", _of("latency", "p99_ms"), 35, 20, at_least=False
-    ),
+    Target("latency at 5,000/s: p50 ms", "latency", _of("latency", "p50_ms"), 8, 4, _AT_MOST),
+    Target("latency at 5,000/s: p99 ms", "latency", _of("latency", "p99_ms"), 35, 20, _AT_MOST),
     Target(
         "latency at half of spread: p99 ms",
         "latency-half",
         _of("latency-half", "p99_ms"),
         60,
         30,
-        at_least=False,
+        _AT_MOST,
     ),
     Target("mixed relative to spread", "mixed", _mixed_relative, 0.7, 0.9),
     Target(
-        "recovery of 1,000,000 rows: s",
-        "recovery",
-        _of("recovery", "restore_s"),
-        5,
-        2,
-        at_least=False,
+        "recovery of 1,000,000 rows: s", "recovery", _of("recovery", "restore_s"), 5, 2, _AT_MOST
     ),
     Target(
         "fail-over: stall beyond the session timeout, s",
@@ -123,65 +136,156 @@ TARGETS: Final = (
         _of("failover", "stall_beyond_session_s"),
         6,
         3,
-        at_least=False,
+        _AT_MOST,
     ),
-    Target("1,000,000 live holds relative to 1,000", "holds", _of("holds", "relative"), 0.7, 0.9),
     Target(
-        "memory with 1,000,000 live holds: MiB",
+        "fail-over with standby: stall beyond it, s",
+        "failover-standby",
+        _of("failover-standby", "stall_beyond_session_s"),
+        2,
+        0.5,
+        _AT_MOST,
+    ),
+    Target("live holds: rate relative to empty", "holds", _of("holds", "relative"), 0.7, 0.9),
+    Target(
+        "live holds: memory of the worker, MiB",
         "holds",
         _of("holds", "resident_mib"),
         1_500,
         600,
-        at_least=False,
+        _AT_MOST,
     ),
 )
 
 
 class Line(NamedTuple):
-    """One line of the table."""
+    """One line of the table; `seen` is None when there is no figure."""
 
     figure: str
     floor: float
     goal: float
-    seen: float
+    seen: float | None
     verdict: str
 
 
-def run(progress: Progress, *, runs: int, only: Sequence[str] = ()) -> list[Line]:
-    """Run the sessions (those named in `only`, or all), save their figures, judge the targets."""
+class Size(NamedTuple):
+    """What a person may change of every session: runs, and smaller loads to try the suite out."""
+
+    runs: int = 3
+    requests: int | None = None
+    seconds: int | None = None
+    live: int = 1_000_000
+
+
+def run(
+    progress: Progress,
+    *,
+    size: Size,
+    only: str | None = None,
+    folder: Path = report.RESULTS,
+    sessions: Sequence[Session] = SESSIONS,
+) -> tuple[list[Line], list[str]]:
+    """Run the sessions (or the one named `only`), saving each as it ends.
+
+    Returns:
+        The lines of the sessions that ran, and what went wrong: a session without a figure does not
+        keep the others from theirs.
+
+    """
+    wanted = [one for one in sessions if only in (None, one.key)]
+    if not wanted:
+        known = ", ".join(one.key for one in sessions)
+        raise catalogue.UnknownBenchmarkError(f"no session {only!r}; there are: {known}")
+    known_before = report.load_keyed(folder) if only else {}
     done: dict[str, Comparison] = {}
-    for session in SESSIONS:
-        if only and session.key not in only:
-            continue
-        options = Options(requests=session.requests, runs=runs)
-        if session.half_rate:
-            known = done.get("spread-kstreams") or done.get("spread-faust")
-            if known is None:
-                continue
-            options = options._replace(rate=max(1, int(known.decisions_per_s / 2)))
-        done[session.key] = catalogue.session(
-            session.name, session.peer, options, _titled(progress, session.key)
-        )
-        report.save(done[session.key])
-    return judge(MappingProxyType(done))
+    faults: list[str] = []
+    left_min = sum(one.minutes for one in wanted)
+    for session in wanted:
+        titled = _Titled(progress, session, left_min)
+        try:
+            options = _options(session, size, {**known_before, **done})
+            for comparison in catalogue.sessions(session.name, session.peers, options, titled):
+                peer = (comparison.peer or "").partition(" ")[0]
+                key = f"{session.key}-{peer}" if peer else session.key
+                done[key] = comparison
+                report.save(comparison, folder, key)
+        except FAULTS as error:
+            faults.append(f"{session.key}: {error}")
+        left_min -= session.minutes
+    keys = {key for one in wanted for key in keys_of(one)}
+    return judge({**known_before, **done}, keys), faults
 
 
-def judge(sessions: Sessions) -> list[Line]:
-    """Lines of the targets whose sessions are there."""
+def keys_of(session: Session) -> list[str]:
+    """The keys under which a session's comparisons are saved."""
+    return [f"{session.key}-{peer}" for peer in session.peers] or [session.key]
+
+
+def _options(session: Session, size: Size, known: Sessions) -> Options:
+    options = session.options._replace(
+        runs=1 if session.once else size.runs,
+        requests=size.requests or session.options.requests,
+        seconds=size.seconds or session.options.seconds,
+        live=size.live,
+    )
+    if not session.half_rate:
+        return options
+    if SPREAD not in known:
+        raise TimeoutError("its rate is half of that of spread, which has no figure")
+    spread = known[SPREAD]
+    processes = 2 if TWO_PROCESSES in spread.contestant else 1
+    return options._replace(rate=max(1, int(spread.decisions_per_s / 2)), processes=processes)
+
+
+def judge(sessions: Sessions, keys: set[str] | None = None) -> list[Line]:
+    """Lines of the targets: those of `keys`, or those whose sessions are there."""
     lines = []
     for target in TARGETS:
-        if target.session not in sessions:
+        if target.session not in (sessions if keys is None else keys):
             continue
-        if target.seen is _mixed_relative and "spread-kstreams" not in sessions:
-            continue
-        seen = target.seen(sessions)
-        assert seen is not None, f"{target.figure}: its session does not measure it"
-        verdict = "goal" if target.meets(seen, target.goal) else "floor"
-        if not target.meets(seen, target.floor):
+        seen = target.seen(sessions) if target.session in sessions else None
+        if seen is None:
+            verdict = "NO FIGURE"
+        elif not target.meets(seen, target.floor):
             verdict = "UNDER"
-        lines.append(Line(target.figure, target.floor, target.goal, round(seen, 3), verdict))
+        else:
+            verdict = "goal" if target.meets(seen, target.goal) else "floor"
+        seen = None if seen is None else round(seen, 3)
+        lines.append(Line(target.figure, target.floor, target.goal, seen, verdict))
     return lines
 
 
-def _titled(progress: Progress, key: str) -> Progress:
-    return lambda what, done, of: progress(f"{key}: {what}", done, of)
+def promised(folder: Path = report.RESULTS) -> str:
+    """The saved figures against floors and goals, in Markdown: what the README quotes."""
+    sessions = report.load_keyed(folder)
+    lines = judge(sessions)
+    if not lines:
+        return "No figures are saved here yet; `make bench` takes them.\n"
+    told = ["| figure | floor | goal | seen |", "| --- | ---: | ---: | ---: |"]
+    for line in lines:
+        seen = "" if line.seen is None else f"{line.seen:,g}"
+        seen += " (under its floor)" if line.verdict == "UNDER" else ""
+        told.append(f"| {line.figure} | {line.floor:,g} | {line.goal:,g} | {seen} |")
+    machines = dict.fromkeys(one.machine for one in sessions.values())
+    told += [
+        "",
+        f"Taken with `make bench` on {'; '.join(machines)}.",
+        "Every run, the cost of a decision and plots: [results](benchmarks/results/table.md).",
+    ]
+    return "\n".join(told) + "\n"
+
+
+class _Titled:
+    """Progress that says which session is under way and about how long all the rest takes."""
+
+    def __init__(self, progress: Progress, session: Session, left_min: float) -> None:
+        self._progress = progress
+        self._session = session
+        self._left_min = left_min
+        self._began_s = time.monotonic()
+
+    def __call__(self, what: str, done: int, of: int) -> None:
+        passed_min = (time.monotonic() - self._began_s) / 60
+        later_min = self._left_min - self._session.minutes
+        left_min = later_min + max(0.0, self._session.minutes - passed_min)
+        self._progress(f"~{left_min:.0f} min left, {self._session.key}: {what}", done, of)

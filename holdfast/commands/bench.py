@@ -14,11 +14,13 @@ from rich.table import Table
 
 if TYPE_CHECKING:
     from benchmarks.figures import Comparison
+    from benchmarks.suite import Size
 
 EXIT_WRONG = 1
 EXIT_USAGE = 2
 REPORT = "report"
 TABLE = "table"
+COST = "cost"
 WIDTH_IN_A_FILE = 130
 
 
@@ -38,11 +40,24 @@ Examples:
 
   holdfast bench recovery --requests 500000 --runs 1
 
-  holdfast bench table --runs 3
+  holdfast bench failover --standby --runs 1
+
+  holdfast bench holds --live 10000000 --runs 1
+
+  holdfast bench table
+
+  holdfast bench table --only hot
+
+  holdfast bench table --saved
+
+  holdfast bench cost --save --json
 
   holdfast bench report
 
 Benchmarks: spread, hot, zipf, reject, mixed, latency, recovery, failover, holds, scale, view.
+
+Sessions of the table: spread, hot, mixed, latency, latency-half, recovery, failover,
+failover-standby, holds.
 
 Peers: faust, kstreams, postgres, postgres-batched, redis, redis-pipelined.
 """
@@ -52,7 +67,8 @@ def bench(
     name: Annotated[
         str,
         typer.Argument(
-            help="A benchmark; `table`: all, against floors and goals; `report`: paper."
+            help="A benchmark; `table`: all, against floors and goals; `cost`: of one decision, "
+            "in process; `report`: paper."
         ),
     ],
     peer: Annotated[str | None, typer.Option(help="Run this peer too, alternating.")] = None,
@@ -64,7 +80,19 @@ def bench(
     rate: Annotated[
         int, typer.Option(min=1, help="latency, failover, view: requests a second.")
     ] = 5_000,
-    seconds: Annotated[int, typer.Option(min=1, help="latency, failover, view: how long.")] = 20,
+    seconds: Annotated[
+        int | None, typer.Option(min=1, help="latency, failover, view: how long.")
+    ] = None,
+    live: Annotated[
+        int, typer.Option(min=1, max=20_000_000, help="holds: how many are live.")
+    ] = 1_000_000,
+    standby: Annotated[
+        bool, typer.Option("--standby", help="failover: each worker copies the other's rows.")
+    ] = False,
+    only: Annotated[str | None, typer.Option(help="table: this session alone.")] = None,
+    saved: Annotated[
+        bool, typer.Option("--saved", help="table: from the saved figures, nothing is run.")
+    ] = False,
     json: Annotated[bool, typer.Option("--json", help="End with one line of JSON.")] = False,
     save: Annotated[
         bool, typer.Option(help="Keep the figures in benchmarks/results, for the report.")
@@ -75,28 +103,29 @@ def bench(
     Every answer is checked: a contestant that answers wrongly, twice or not at all gives no figure,
     and the command ends with 1.
     """
-    from benchmarks import catalogue, report  # noqa: PLC0415 - not for --help
+    from benchmarks import catalogue, report, suite  # noqa: PLC0415 - not for --help
 
     signal.signal(signal.SIGTERM, _end)
     console = Console(stderr=True)
     if not console.is_terminal:
         console = Console(stderr=True, width=WIDTH_IN_A_FILE)
     if name == REPORT:
-        if not report.load():
-            console.print("no saved figures: run a benchmark with --save, or `bench table`, first")
-            raise typer.Exit(EXIT_USAGE)
-        for path in report.write(readme=Path("README.md")):
-            console.print(f"written: {path}")
+        _report(console)
         return
     if name == TABLE:
-        _table(console, runs)
+        _table(console, suite.Size(runs, requests, seconds, live), only=only, saved=saved)
+        return
+    if name == COST:
+        _cost(console, save=save, json=json)
         return
     options = catalogue.Options(
         requests=requests or catalogue.requests_default(name),
         partitions=partitions,
         runs=runs,
         rate=rate,
-        seconds=seconds,
+        seconds=seconds or catalogue.Options().seconds,
+        live=live,
+        standby=standby,
     )
     with _no_figure_for_faults(console), _Bar(console) as bar:
         comparison = catalogue.session(name, peer, options, bar.show)
@@ -127,18 +156,58 @@ def _no_figure_for_faults(console: Console) -> Iterator[None]:
         raise typer.Exit(EXIT_WRONG) from error
 
 
-def _table(console: Console, runs: int) -> None:
-    """Run everything; exit with 1 when a figure is under its floor."""
-    from benchmarks import suite  # noqa: PLC0415 - not for --help
+def _report(console: Console) -> None:
+    """Write tables, plots and the README's marked part from the saved figures."""
+    from benchmarks import report, suite  # noqa: PLC0415 - not for --help
 
-    with _no_figure_for_faults(console), _Bar(console) as bar:
-        lines = suite.run(bar.show, runs=runs)
+    if not report.load_keyed() and report.load_cost() is None:
+        console.print("no saved figures: run a benchmark with --save, or `bench table`, first")
+        raise typer.Exit(EXIT_USAGE)
+    for path in report.write(suite.promised(), readme=Path("README.md")):
+        console.print(f"written: {path}")
+
+
+def _table(console: Console, size: "Size", *, only: str | None, saved: bool) -> None:
+    """Run everything, or read what was saved; exit with 1 when a figure is under its floor."""
+    from benchmarks import report, suite  # noqa: PLC0415 - not for --help
+
+    faults: list[str] = []
+    if saved:
+        keys = {key for one in suite.SESSIONS for key in suite.keys_of(one)}
+        lines = suite.judge(report.load_keyed(), keys)
+    else:
+        with _no_figure_for_faults(console), _Bar(console) as bar:
+            lines, faults = suite.run(bar.show, size=size, only=only)
     table = Table("figure", "floor", "goal", "seen", "")
     for line in lines:
-        table.add_row(line.figure, *(f"{n:,g}" for n in line[1:4]), line.verdict)
+        seen = "" if line.seen is None else f"{line.seen:,g}"
+        table.add_row(line.figure, f"{line.floor:,g}", f"{line.goal:,g}", seen, line.verdict)
     console.print(table)
-    if any(line.verdict == "UNDER" for line in lines):
+    for fault in faults:
+        console.print(f"no figure: {fault}", style="red", markup=False, highlight=False)
+    if faults or any(line.verdict in ("UNDER", "NO FIGURE") for line in lines):
         raise typer.Exit(EXIT_WRONG)
+
+
+def _cost(console: Console, *, save: bool, json: bool) -> None:
+    """Cost of one decision in process, by what it depends on, and bytes of the rows."""
+    import msgspec  # noqa: PLC0415 - only here
+
+    from benchmarks import cost, report  # noqa: PLC0415 - not for --help
+
+    with _Bar(console) as bar:
+        costs = cost.run(bar.show)
+    table = Table("a decision by", "at", "CPU µs")
+    for curve in costs.curves:
+        for point in curve.points:
+            table.add_row(curve.of, f"{point.at:,}", f"{point.cpu_us:.1f}")
+    console.print(table)
+    for kind, one in costs.rows.items():
+        console.print(f"{kind}: {one:.0f} bytes, key and value")
+    if save:
+        console.print(f"written: {report.save_cost(costs)}")
+    if json:
+        sys.stdout.write(msgspec.json.encode(costs).decode() + "\n")
 
 
 class _Bar:

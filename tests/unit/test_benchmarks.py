@@ -6,7 +6,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from benchmarks import check, load, report, suite
+from benchmarks import catalogue, check, cost, figures, load, report, suite
 from benchmarks.check import Answer, WrongAnswerError
 from benchmarks.figures import Run, compare, percentiles
 from schemas.codes import Code
@@ -117,19 +117,99 @@ def test_percentiles_are_nearest_rank() -> None:
 
 
 def test_the_report_says_what_was_saved(tmp_path: Path) -> None:
-    """Saved figures come back in table, plot and the marked part of a README, and nowhere else."""
+    """Saved figures come back in tables, plots and the marked part of a README, nowhere else."""
     runs = [_run("holdfast", 20_000.0), _run("faust", 1_000.0)]
     report.save(compare("spread", runs, method="m", machine="a machine"), tmp_path)
+    curve = cost.Curve("levels", [cost.Point(1, 10.0), cost.Point(2, 12.0)])
+    report.save_cost(
+        cost.Costs(
+            method="m",
+            machine="here",
+            curves=[curve],
+            rows={"hold": 196.0},
+            stored_bytes_per_hold=1,
+        ),
+        tmp_path,
+    )
     readme = tmp_path / "README.md"
     readme.write_text(f"before\n{report.README_BEGIN}\nstale\n{report.README_END}\nafter\n")
-    report.write(tmp_path, readme)
+    report.write(suite.promised(tmp_path), tmp_path, readme)
     text = readme.read_text()
     assert text.startswith("before\n")
     assert text.endswith("\nafter\n")
     assert "stale" not in text
-    assert "| spread | 20,000 |" in text
-    assert "| 20 |" in text
+    assert report.marked_part(text) == suite.promised(tmp_path)
+    assert "| spread: ratio to stock Faust | 15 | 25 | 20 |" in text
+    table = (tmp_path / "table.md").read_text()
+    assert "| spread | 20,000 |" in table
+    assert "| levels | 1: 10.0, 2: 12.0 |" in table
     assert "spread: faust" in (tmp_path / "rates.svg").read_text()
+    assert (tmp_path / "cost.svg").read_text().count("<polyline") == 1
+
+
+def test_the_readme_quotes_the_saved_figures() -> None:
+    """The marked part of the project's README is what the saved figures say, word for word."""
+    readme = Path(__file__).parents[2] / "README.md"
+    assert report.marked_part(readme.read_text()) == suite.promised()
+
+
+def test_an_interrupted_or_failed_suite_keeps_what_it_has(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A session that gives no figure is told, and the sessions around it are saved and judged."""
+
+    def session(
+        name: str, peers: list[str], options: catalogue.Options, _: object
+    ) -> list[figures.Comparison]:
+        if name == "hot":
+            raise WrongAnswerError("lost")
+        assert options.requests == 100
+        runs = [_run("holdfast", 20.0)]
+        return [
+            compare(name, [*runs, _run(peer, 4.0)], method="m", machine="here") for peer in peers
+        ]
+
+    monkeypatch.setattr(catalogue, "sessions", session)
+    lines, faults = suite.run(
+        lambda *_: None,
+        size=suite.Size(requests=100),
+        folder=tmp_path,
+        sessions=[one for one in suite.SESSIONS if one.key in ("spread", "hot")],
+    )
+    seen = {line.figure: line.verdict for line in lines}
+    assert seen["spread: ratio to PostgreSQL"] == "goal"
+    assert seen["hot: decisions/s"] == "NO FIGURE"
+    assert faults == ["hot: lost"]
+    assert "spread-redis" in report.load_keyed(tmp_path)
+
+
+def test_every_promised_figure_has_a_session() -> None:
+    """No target names a session that the suite does not run, nor `--only` one that is not there."""
+    keys = {key for session in suite.SESSIONS for key in suite.keys_of(session)}
+    assert {target.session for target in suite.TARGETS} == keys
+    with pytest.raises(catalogue.UnknownBenchmarkError, match="latency-half"):
+        suite.run(lambda *_: None, size=suite.Size(), only="nothing")
+
+
+def test_a_slow_variant_of_a_peer_runs_once() -> None:
+    """Only variants near the best of the first round run again."""
+
+    def attempt(rate: float) -> catalogue.Attempt:
+        return lambda _options, _progress: _run("peer", rate)
+
+    rates = (10.0, 9.0, 5.0)
+    attempts = [attempt(rate) for rate in rates]
+    runs = [_run("peer", rate) for rate in rates]
+    assert catalogue.promising(attempts, runs) == attempts[:2]
+
+
+def test_the_cost_of_a_decision_is_measured_in_process() -> None:
+    """Every curve has a figure for every value, and every kind of row its bytes."""
+    costs = cost.run(lambda *_: None, lines_measured=64, holds_max=100, products_max=100)
+    assert {curve.of for curve in costs.curves} == {"levels", "lines", "holds", "products"}
+    assert all(point.cpu_us > 0 for curve in costs.curves for point in curve.points)
+    assert costs.rows["hold"] > 0
+    assert costs.rows["answer"] > 0
 
 
 def test_the_table_judges_against_floor_and_goal() -> None:
