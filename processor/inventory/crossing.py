@@ -25,6 +25,14 @@ What follows (with proofs short enough to check):
 * Holds on the node that contains everything never enter the flow: they take any leaf that others
   leave, and `net` has counted their total. Holds on a single leaf are taken from that leaf first: a
   swap shows that it loses nobody anything.
+* Where there is slack no flow is needed either. Let every hold spread over its leaves in proportion
+  to what they can fill: its *load* is its quantity over the capacity of its leaves, and the load of
+  a leaf is the sum over the holds that contain it. Let those that overlap the asking node without
+  lying in it spread over their leaves outside it alone, which raises their load. If the largest
+  load of a leaf and the largest raises, one of each level, add up to no more than 1, no leaf is
+  asked for more than it has, for a leaf lies in one node of a level only. So all holds are filled
+  and nobody from outside takes of the asking node: `fill(n) >= free(n) >= net(n)`. Whole units
+  follow from fractions, since all capacities are whole (integrality of flows).
 * Granting `q <= available` lowers `available` by exactly `q`.
 
 The value is a function of supply and holds alone, never of how they came about, so a replay decides
@@ -41,6 +49,7 @@ from operator import itemgetter
 from typing import Any, Final, NamedTuple
 
 WIDTH_MAX: Final = 8  # Dimensions beside the partition's own: 256 levels at most.
+LOAD_ONE: Final = 1 << 40  # A load of 1.
 WORK_MAX: Final = 100_000  # Steps over edges of one check: about 1 to 2 us each, 0.2 s at most.
 
 Leaf = tuple[str, ...]  # One value per dimension; "" where the stock row has none.
@@ -78,6 +87,7 @@ class Pool:
     """
 
     __slots__ = (
+        "_capacity",
         "_chain",
         "_free",
         "_full",
@@ -86,6 +96,9 @@ class Pool:
         "_holders",
         "_leaves",
         "_levels",
+        "_loads",
+        "_nodes",
+        "_raised",
         "_supply",
         "_width",
     )
@@ -112,10 +125,17 @@ class Pool:
         self._leaves: dict[int, dict[Any, set[Leaf]]] = {}
         # Two answers that hold until a held node comes or goes: they say nothing of quantities.
         self._chain: dict[int, bool] = {}
+        # What leaves below a node can fill, of the levels that were asked for; held nodes by place;
+        # their loads, and the sums at the leaves (None until needed, or when leaves come and go).
+        self._capacity: dict[int, dict[Any, int]] = {}
+        self._nodes: dict[int, dict[Any, Node]] = {}
+        self._raised: dict[int, dict[Any, int]] = {}
+        self._loads: dict[Leaf, int] | None = None
         self._holders: dict[Leaf, list[_Held]] = {}
 
     def supply(self, leaf: Leaf, delta: int) -> None:
         """Change the supply of a leaf."""
+        spare = self._spare(leaf)
         amount = self._supply.get(leaf, 0) + delta
         values = _mask(leaf)
         if amount == 0:
@@ -130,10 +150,13 @@ class Pool:
                         places.setdefault(self._get[mask](leaf), set()).add(leaf)
             self._supply[leaf] = amount
         self._charge(leaf, values, delta)
+        self._note_spare(leaf, values, self._spare(leaf) - spare)
 
     def hold(self, node: Node, delta: int) -> None:
         """Change the quantity held at a node; it never falls below zero."""
         mask = _mask(node)
+        leaf = tuple([value or "" for value in node]) if mask == self._full else None
+        spare = 0 if leaf is None else self._spare(leaf)
         places = self._held.setdefault(mask, {})
         place = self._get[mask](node)
         before = places.get(place, 0)
@@ -142,20 +165,26 @@ class Pool:
             raise ValueError(f"held at {node} would fall to {amount}")
         if amount:
             places[place] = amount
+            self._nodes.setdefault(mask, {})[place] = node
         else:
             places.pop(place, None)
+            self._nodes.get(mask, {}).pop(place, None)
         if not places:
             del self._held[mask]
         if (before == 0) != (amount == 0):
             self._chain.clear()
             self._holders.clear()
         self._charge(node, mask, -delta)
+        if leaf is not None:
+            self._note_spare(leaf, mask, self._spare(leaf) - spare)
+        elif mask and self._loads is not None:
+            self._spread(self._loads, mask, place)
 
     def fit(self, node: Node, quantity: int, work_max: int = WORK_MAX) -> Fit:
         """Check whether `quantity` more can be held at `node`."""
         net = self._net(node)
         mask = _mask(node)
-        if net <= 0 or mask == 0 or self._is_chain(mask):
+        if net <= 0 or mask == 0 or self._is_chain(mask) or self._is_slack(mask, node):
             return Fit(quantity <= net, net, False, net)
         fill, exact = self._fill(mask, node, net, work_max)
         return Fit(quantity <= fill, fill, not exact, net)
@@ -187,6 +216,99 @@ class Pool:
             nested = all(a & b == a for a, b in pairwise(masks))
             known = self._chain[mask] = nested and all(one in self._free for one in masks)
         return known
+
+    def _is_slack(self, mask: int, node: Node) -> bool:
+        """Whether loads show that all other holds can be filled outside the node."""
+        loads = self._spread_all() if self._loads is None else self._loads
+        total = max(loads.values(), default=0)
+        own = self._capacity_of(mask).get(self._get[mask](node), 0)
+        for held_mask, places in self._held.items():
+            if total > LOAD_ONE:
+                return False
+            if held_mask in (0, self._full) or held_mask & mask == mask:
+                continue  # In the node, or beside it.
+            if held_mask & mask == held_mask:
+                place = self._get[held_mask](node)
+                if place in places:
+                    total += self._raise(held_mask, place, own)
+            else:
+                total += self._raise_beside(mask, node, held_mask)
+        return total <= LOAD_ONE
+
+    def _raise(self, mask: int, place: Any, inside: int) -> int:
+        """How much a hold's load grows if it leaves so much capacity alone."""
+        outside = self._capacity_of(mask).get(place, 0) - inside
+        return _load(self._held[mask][place], outside) - self._raised[mask][place]
+
+    def _raise_beside(self, mask: int, node: Node, held_mask: int) -> int:
+        """How much the loads of a level's held nodes grow, at most, that cross the node."""
+        shared, both = self._get[mask & held_mask], self._get[mask | held_mask]
+        wanted = shared(node)
+        common = self._capacity_of(mask | held_mask)
+        largest = 0
+        for place, held in self._nodes[held_mask].items():
+            if shared(held) == wanted:
+                meeting = tuple([a or b for a, b in zip(node, held, strict=True)])
+                inside = common.get(both(meeting), 0)
+                largest = max(largest, self._raise(held_mask, place, inside))
+        return largest
+
+    def _spread_all(self) -> dict[Leaf, int]:
+        """Loads of all leaves, made anew."""
+        loads = self._loads = dict.fromkeys(self._supply, 0)
+        self._raised = {}
+        for mask, places in self._held.items():
+            if mask not in (0, self._full):
+                for place in places:
+                    self._spread(loads, mask, place)
+        return loads
+
+    def _spread(self, loads: dict[Leaf, int], mask: int, place: Any) -> None:
+        """Bring a held node's load, and the leaves below it, to what it is now."""
+        raised = self._raised.setdefault(mask, {})
+        amount = self.held_at(mask, place)
+        load = _load(amount, self._capacity_of(mask).get(place, 0)) if amount else 0
+        change = load - raised.get(place, 0)
+        if amount:
+            raised[place] = load
+        else:
+            raised.pop(place, None)
+        if change:
+            for leaf in self.leaves_at(mask, place):
+                loads[leaf] += change
+
+    def _capacity_of(self, mask: int) -> dict[Any, int]:
+        """What the leaves below each node of a level can fill."""
+        capacity = self._capacity.get(mask)
+        if capacity is None:
+            capacity = self._capacity[mask] = {}
+            get = self._get[mask]
+            for leaf in self._supply:
+                if _mask(leaf) & mask == mask:
+                    place = get(leaf)
+                    capacity[place] = capacity.get(place, 0) + self.spare_at(leaf)
+        return capacity
+
+    def _spare(self, leaf: Leaf) -> int:
+        """What the leaf can fill, 0 where there is none."""
+        return self.spare_at(leaf) if leaf in self._supply else 0
+
+    def _note_spare(self, leaf: Leaf, values: int, delta: int) -> None:
+        """A leaf can fill more or less than before, or is no leaf any more."""
+        for mask, capacity in self._capacity.items():
+            if delta and mask & values == mask:
+                place = self._get[mask](leaf)
+                capacity[place] = capacity.get(place, 0) + delta
+        if self._loads is None:
+            return
+        if (leaf in self._loads) != (leaf in self._supply):
+            self._loads = None
+        elif delta:
+            for mask, places in self._held.items():
+                if mask not in (0, self._full) and mask & values == mask:
+                    place = self._get[mask](leaf)
+                    if place in places:
+                        self._spread(self._loads, mask, place)
 
     def _fill(self, mask: int, node: Node, cap: int, work_max: int) -> tuple[int, bool]:
         """`fill(node)`, no more than `cap`, and whether it is exact."""
@@ -415,6 +537,14 @@ def fits(
     for place, amount in held.items():
         pool.hold(place, amount)
     return pool.fit(node, quantity, work_max)
+
+
+def _load(quantity: int, capacity: int) -> int:
+    """Quantity over capacity, in units of 1 / `LOAD_ONE`, rounded up; too much where there is none.
+
+    Rounded up, so that a sum that is small enough is small enough in truth.
+    """
+    return -(-quantity * LOAD_ONE // capacity) if capacity > 0 else LOAD_ONE + 1
 
 
 def _mask(values: Sequence[str | None]) -> int:

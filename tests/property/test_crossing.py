@@ -241,3 +241,27 @@ def test_available_is_exact_where_one_more_moves_many_holds(seed: int) -> None:
         fit = fits(supply, held, node, 1, work_max)
         assert fit.available <= exact
         assert fit.bound_hit or fit.available == exact
+
+
+@given(st.randoms(use_true_random=False), st.integers(2, 3))
+@settings(max_examples=150, deadline=None)
+def test_where_there_is_slack_the_flow_agrees(random: Random, width: int) -> None:
+    """Loads kept through changes of stock and holds are those made anew, and never promise more."""
+    pool = Pool(width)
+    held: Holds = {}
+    for _ in range(40):
+        leaf = tuple(random.choice(("a", "b", "c", "")) for _ in range(width))
+        if random.random() < 0.4:
+            pool.supply(leaf, random.choice((9, 6, 3, -4)))
+        node: Node = tuple(value if value and random.random() < 0.5 else None for value in leaf)
+        change = random.choice((1, 2, 3, -held.get(node, 0)))
+        pool.hold(node, change)
+        held[node] = held.get(node, 0) + change
+        asked = tuple(value if value and random.random() < 0.5 else None for value in leaf)
+        mask = sum(1 << index for index, value in enumerate(asked) if value)
+        net = pool.fit(asked, 1).net
+        if net > 0 and mask and pool._is_slack(mask, asked):
+            assert pool._fill(mask, asked, net, 10**6) == (net, True)
+        kept = pool._loads
+        if kept is not None:
+            assert dict(kept) == dict(pool._spread_all())
