@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import itertools
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:  # It needs what is here.
     from producers.gateway.v1.events import Events
 
 CONFIGURATION_EVERY_S: Final = 5.0
+TOPIC_EVERY_TURNS: Final = 6
 log = structlog.get_logger()
 
 
@@ -94,16 +96,22 @@ class Gateway:
         except (KeyError, TypeError, ValueError) as error:
             log.exception("the configuration is not understood; the last one stays", why=str(error))
 
-    async def _document(self, *, from_view: bool) -> dict[str, Any]:
-        if from_view:
-            with contextlib.suppress(ViewUnavailable):
-                return await self.queries.configuration()
-        return await asyncio.to_thread(self.configurations.current)
+    async def _document(self, *, from_view: bool) -> Mapping[str, Any]:
+        if not from_view:
+            return await asyncio.to_thread(self.configurations.current)
+        try:
+            return await self.queries.configuration()
+        except ViewUnavailable:
+            return self.places.document
 
     async def _follow_configuration(self) -> None:
-        while True:
+        """Look where the view has it, often; in the topic, a read of all versions, seldom."""
+        for turn in itertools.count(1):
             await asyncio.sleep(CONFIGURATION_EVERY_S)
-            await self.renew_configuration(from_view=True)
+            try:
+                await self.renew_configuration(from_view=turn % TOPIC_EVERY_TURNS != 0)
+            except Exception:
+                log.exception("the configuration could not be renewed; the last one stays")
 
     def end_streams(self) -> None:
         """End the answers that have no end of their own."""
