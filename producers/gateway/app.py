@@ -12,14 +12,15 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from producers.gateway import identity, v1
-from producers.gateway.api.routes import routes as api_routes
+from producers.gateway.api.routes import dispatcher
+from producers.gateway.front import Front
 from producers.gateway.problems import Problem
 from producers.gateway.state import Gateway
 
 PING: Final = orjson.dumps({"status": "healthy"})
 
 
-def create_app(gateway: Gateway) -> Starlette:
+def create_app(gateway: Gateway) -> Front:
     """Application of a gateway; connects when it starts, lets go when it ends."""
 
     @contextlib.asynccontextmanager
@@ -32,13 +33,13 @@ def create_app(gateway: Gateway) -> Starlette:
 
     routes: list[BaseRoute] = [
         Route("/health/ping", _ping, methods=["GET"]),
-        *api_routes(gateway),
         *v1.routes(gateway),
         *identity.routes(gateway),
     ]
-    return Starlette(
+    routed = Starlette(
         routes=routes, lifespan=lifespan, exception_handlers={HTTPException: _http_problem}
     )
+    return Front(routed, dispatcher(gateway))
 
 
 async def _ping(_request: Request) -> Response:

@@ -9,15 +9,12 @@ from typing import Final, NamedTuple
 
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import BaseRoute, Route
 
 from producers.gateway.api import administration, cleaning, queries, writes
 from producers.gateway.call import Call, Endpoint, Handler, endpoint
 from producers.gateway.problems import Problem
 from producers.gateway.state import Gateway
 from producers.security.caller import Scope
-
-BASE: Final = "/api/environment/{environment_id}/{rest:path}"
 
 
 class Operation(NamedTuple):
@@ -50,8 +47,8 @@ SET_ON_HAND: Final = "setonhand/"
 BULK: Final = "/bulk"
 
 
-def routes(gateway: Gateway) -> list[BaseRoute]:
-    """The one route of this interface."""
+def dispatcher(gateway: Gateway) -> Endpoint:
+    """The one endpoint of this interface; it finds `environment_id` and `rest` in the path."""
     endpoints = {
         (path, method): endpoint(gateway, operation.handler, scope=operation.scope, area=path)
         for path, methods in OPERATIONS.items()
@@ -69,8 +66,7 @@ def routes(gateway: Gateway) -> list[BaseRoute]:
             found, methods = endpoints.get((path, request.method)), set(OPERATIONS.get(path, ()))
         return await (found or _refusing(gateway, path, methods))(request)
 
-    every = ["GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
-    return [Route(BASE, dispatch, methods=every)]
+    return dispatch
 
 
 def _inventory_system(path: str) -> str:
