@@ -7,18 +7,16 @@ partitions are handed over, the databases are flushed. Anything that goes wrong 
 
 import logging
 import sys
-import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any, Final
-from wsgiref.simple_server import WSGIRequestHandler, make_server
 
 import faust
 import structlog
-from prometheus_client import make_wsgi_app
 
 from processor import COMPILED
-from processor.engine.app import EngineApp, EngineSettings, create_app
+from processor.engine.app import EngineSettings, create_app
 from processor.engine.ports import Domain
+from processor.probes import serve_probes
 from processor.settings import WorkerSettings
 from schemas import topics
 
@@ -100,35 +98,9 @@ def run(settings: WorkerSettings, domain: Domain) -> None:
     app.prepare()
     log.info("core", compiled=COMPILED)
     if settings.http_port:
-        _serve_health(app, settings.http_port)
+        serve_probes(settings.http_port, lambda: app.flow.assignment is not None)
     worker = faust.Worker(app, loglevel="WARNING", override_logging=False, redirect_stdouts=False)
     try:
         worker.execute_from_commandline()
     finally:
         app.release()
-
-
-class _Quiet(WSGIRequestHandler):
-    def log_message(self, *_: Any) -> None:
-        return None
-
-
-def _serve_health(app: EngineApp, port: int) -> None:
-    """Serve /live, /ready (partitions are decided) and /metrics on loopback, in a daemon thread."""
-    metrics = make_wsgi_app()
-
-    def serve(environ: dict[str, Any], start_response: _StartResponse) -> Iterable[bytes]:
-        path = environ["PATH_INFO"]
-        if path == "/metrics":
-            scraped: Iterable[bytes] = metrics(environ, start_response)
-            return scraped
-        ready = app.flow.assignment is not None
-        ok = path == "/live" or (path == "/ready" and ready)
-        status = (
-            "200 OK" if ok else "503 Service Unavailable" if path == "/ready" else "404 Not Found"
-        )
-        start_response(status, [("Content-Type", "text/plain")])
-        return [b"ok\n" if ok else b"not ready\n"]
-
-    server = make_server("127.0.0.1", port, serve, handler_class=_Quiet)
-    threading.Thread(target=server.serve_forever, name="health", daemon=True).start()

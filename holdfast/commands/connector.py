@@ -4,8 +4,6 @@ Exit codes: 0 stopped, or the file is told on; 1 rows of the file were refused; 
 start; 70 it must not go on (fenced, or the outcome of a commit is not known): start it again.
 """
 
-import logging
-import sys
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -14,6 +12,7 @@ import orjson
 import typer
 
 from holdfast.connection import EXIT_REFUSED, EXIT_USAGE, Stop, find_settings, in_words
+from producers.logs import configure
 from producers.scm.mapping import PRESETS, MappingError, load, preset_names
 from producers.scm.settings import SECRET_LENGTH_MIN, ConnectorSettings
 from schemas.registry import RegistryError
@@ -79,7 +78,7 @@ def run(
         _one_source(source, webhook, file)
         given = {"mapping": mapping, "name": name, "table": table, "http_port": http_port}
         settings = _settings(bootstrap, registry, given, signed=webhook is not None)
-    _configure_logging(log_format)
+    configure(log_format)
     try:
         if source is not None:
             run_outbox(settings, source, from_start=from_start)
@@ -155,27 +154,6 @@ def _settings(
             f"least {SECRET_LENGTH_MIN} characters, or to several, joined by commas."
         )
     return settings
-
-
-def _configure_logging(log_format: str) -> None:
-    """One line per event, on stderr."""
-    import structlog  # noqa: PLC0415
-
-    logging.basicConfig(level=logging.WARNING, stream=sys.stderr)
-    renderer: Any = (
-        structlog.processors.JSONRenderer()
-        if log_format == "json"
-        else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
-    )
-    structlog.configure(
-        processors=[
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.format_exc_info,
-            renderer,
-        ],
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
-    )
 
 
 def _show(file: Path, position: Any, refused: Path, *, as_json: bool) -> None:

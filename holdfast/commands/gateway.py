@@ -73,9 +73,9 @@ def gateway(
     from compose.settings import Settings as StackSettings  # noqa: PLC0415
     from holdfast import gateway_wiring  # noqa: PLC0415 - keeps --help free of Kafka
     from holdfast.connection import find_settings, in_words  # noqa: PLC0415
-    from producers.gateway.logs import configure  # noqa: PLC0415
     from producers.gateway.server import serve  # noqa: PLC0415
     from producers.gateway.settings import GatewaySettings  # noqa: PLC0415
+    from producers.logs import configure  # noqa: PLC0415
 
     given = {
         "host": host,

@@ -17,13 +17,13 @@ from confluent_kafka import KafkaException
 from compose.settings import Settings as StackSettings
 from compose.stack import Stack
 from holdfast.connection import EXIT_REFUSED, EXIT_UNKNOWN, HOW_TO_START, Stop, in_words
+from processor.probes import serve_probes
 from processor.view.applier import Superseded
 from processor.view.changelog import ChangelogMissing
 from processor.view.follower import Follower, Stopped
-from processor.view.probes import serve_probes
 from processor.view.queries import RedisQueries
 from processor.view.settings import ViewSettings
-from producers.gateway.logs import configure
+from producers.logs import configure
 from producers.quantity import pieces_text
 from producers.settings import Settings
 from schemas.queries import HoldQuery, HoldView, OnHandQuery, Queries, QueryInvalid, ViewUnavailable

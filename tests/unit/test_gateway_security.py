@@ -16,7 +16,7 @@ import structlog
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from producers.gateway.logs import configure
+from producers.logs import configure
 from producers.security import keys as key_module
 from producers.security.caller import Refused
 from producers.security.issuer import ISSUER, Client, LocalIssuer

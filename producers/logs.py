@@ -1,4 +1,4 @@
-"""Logging of a gateway: one line per event on stderr, secrets masked, also in other libraries'."""
+"""Logging of gateway, view and connector: one line per event on stderr, secrets masked."""
 
 import logging
 import sys
@@ -10,7 +10,7 @@ from producers.security.redaction import redact
 
 
 def configure(log_format: str) -> None:
-    """Send every log through the mask; `log_format` is console or json."""
+    """Send every log, also of other libraries, through the mask; `log_format`: console or json."""
     renderer: Any = (
         structlog.processors.JSONRenderer()
         if log_format == "json"

@@ -1,4 +1,4 @@
-"""What a view process tells of itself over HTTP: /live, /ready and /metrics, on loopback."""
+"""What a worker or a view tells of itself over HTTP: /live, /ready and /metrics, on loopback."""
 
 import threading
 from collections.abc import Callable, Iterable
@@ -16,7 +16,7 @@ class _Quiet(WSGIRequestHandler):
 
 
 def serve_probes(port: int, is_ready: Callable[[], bool]) -> None:
-    """Serve in a daemon thread; ready: the served generation is followed."""
+    """Serve in a daemon thread; what ready means the caller says."""
     metrics = make_wsgi_app()
 
     def serve(environ: dict[str, Any], start_response: _StartResponse) -> Iterable[bytes]:
