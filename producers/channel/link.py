@@ -140,8 +140,9 @@ class Link:
                 "enable.auto.offset.store": False,
                 "isolation.level": "read_committed",
                 "auto.offset.reset": "earliest",
-                # A newly assigned partition waits for the fetch under way to return.
-                "fetch.wait.max.ms": 50,
+                # A newly assigned partition waits for the fetch under way to return, and the end of
+                # a transaction does not end a fetch: an answer would be seen this much later.
+                "fetch.wait.max.ms": 10,
                 "error_cb": self._on_error,
             }
         )
