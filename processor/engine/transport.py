@@ -26,9 +26,9 @@ from faust.types import TP, ConsumerMessage
 from schemas import limits
 
 FETCH_TIMEOUT_S: Final = 0.5
-# How long a broker may keep a fetch that finds nothing. A partition whose records were being decided
-# when it was sent is not part of it, and the end of a transaction does not end it: what comes
-# meanwhile waits this long. Faust asks for 1,500 ms. An idle worker sends a hundred fetches a second.
+# How long a broker may keep a fetch that finds nothing. A partition whose records were being
+# decided when it was sent is not part of it, and the end of a transaction does not end it: what
+# comes meanwhile waits this long. Faust asks for 1,500 ms; idle, this is 100 fetches a second.
 FETCH_WAIT_MS: Final = 10
 
 
