@@ -125,6 +125,17 @@ async def available(queries: RedisQueries, item: Item) -> int | None:
     return page.rows[0].quantities["iv"]["availabletoreserve"] // UNIT
 
 
+async def every_hold(queries: RedisQueries, query: HoldQuery) -> list[HoldView]:
+    """All pages of an answer: other tests leave holds too."""
+    holds: list[HoldView] = []
+    while True:
+        page = await queries.holds(query)
+        holds += page.holds
+        if not page.cursor:
+            return holds
+        query = msgspec.structs.replace(query, cursor=page.cursor)
+
+
 async def test_what_was_decided_is_found_by_every_question(
     client: ChannelClient, item: Item, followed: ViewSettings
 ) -> None:
@@ -148,11 +159,15 @@ async def test_what_was_decided_is_found_by_every_question(
             HoldQuery(order_id=item.product_id),
             HoldQuery(reservation_id=line.reservation_id),
             HoldQuery(channel="web-shop", organization_id="usmf", limit=1_000),
-            HoldQuery(organization_id="usmf", dimensions={"SiteId": "1", "locationid": "11"}),
+            HoldQuery(
+                organization_id="usmf",
+                dimensions={"SiteId": "1", "locationid": "11"},
+                limit=1_000,
+            ),
             HoldQuery(limit=1_000),
         ):
-            assert hold in (await queries.holds(query)).holds
-        assert not (await queries.holds(HoldQuery(expires_from_ms=0))).holds
+            assert hold in await every_hold(queries, query)
+        assert hold not in await every_hold(queries, HoldQuery(expires_from_ms=0))
         reservation = await queries.reservation(line.reservation_id)
         assert reservation is not None
         assert (reservation.reserved, reservation.holds) == (3 * UNIT, 1)
@@ -282,8 +297,14 @@ async def test_failed_offsets_are_listed_until_they_are_dismissed(
     client.transaction(item, status, {}, source="fno")
 
     async def found(queries: RedisQueries) -> list[Any]:
-        page = await queries.failures("usmf", limit=1_000)
-        return [one for one in page.failures if one.transaction_id == item.product_id]
+        failures: list[Any] = []
+        cursor = ""
+        while True:  # Other tests leave failures too.
+            page = await queries.failures("usmf", cursor, limit=1_000)
+            failures += page.failures
+            cursor = page.cursor
+            if not cursor:
+                return [one for one in failures if one.transaction_id == item.product_id]
 
     async with asking(followed) as queries:
         (failure,) = await eventually_async(lambda: found(queries))
