@@ -104,6 +104,14 @@ def _mixed_relative(sessions: Sessions) -> float | None:
 
 SPREAD: Final = "spread-kstreams"
 _AT_MOST: Final = False
+
+
+def _restored_million(sessions: Sessions) -> float | None:
+    """Seconds for a million rows: the run's own number of rows is what its requests came to."""
+    extra = sessions["recovery"].extra
+    return float(extra["restore_s"]) / float(extra["rows"]) * 1e6
+
+
 TARGETS: Final = (
     Target("spread: ratio to Kafka Streams", SPREAD, _of(SPREAD, "ratio"), 0.9, 1.3),
     Target("spread: CPU µs a decision", SPREAD, _spread_cpu, 15, 9, _AT_MOST),
@@ -127,9 +135,7 @@ TARGETS: Final = (
         _AT_MOST,
     ),
     Target("mixed relative to spread", "mixed", _mixed_relative, 0.7, 0.9),
-    Target(
-        "recovery of 1,000,000 rows: s", "recovery", _of("recovery", "restore_s"), 5, 2, _AT_MOST
-    ),
+    Target("recovery of 1,000,000 rows: s", "recovery", _restored_million, 5, 2, _AT_MOST),
     Target(
         "fail-over: stall beyond the session timeout, s",
         "failover",
