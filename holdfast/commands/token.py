@@ -1,11 +1,14 @@
 """`holdfast token`: an access token of the local stack's development identity provider."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from compose.settings import Settings as StackSettings
+
+if TYPE_CHECKING:
+    from producers.security.issuer import LocalIssuer
 
 LIFETIME_S = 12 * 3_600  # Of the token that `make run` prints: a working day.
 LIFETIME_MAX_S = 30 * 24 * 3_600
@@ -28,14 +31,10 @@ def register(app: typer.Typer) -> None:
 
 def development_token() -> str:
     """An access token of the running stack's identity provider that may do everything."""
-    from holdfast.gateway_wiring import local_keys_of  # noqa: PLC0415 - keeps --help fast
-    from producers.gateway.settings import ENVIRONMENT_DEFAULT, GatewaySettings  # noqa: PLC0415
+    from producers.gateway.settings import ENVIRONMENT_DEFAULT  # noqa: PLC0415
     from producers.security.caller import SCOPES  # noqa: PLC0415
-    from producers.security.issuer import LocalIssuer  # noqa: PLC0415
 
-    folder = local_keys_of(StackSettings.from_environment().home)
-    audience = GatewaySettings.from_environment({"local_keys": folder}).token_audience
-    return LocalIssuer(folder, audience=audience).issue(
+    return _issuer(None).issue(
         "development",
         scopes=list(SCOPES),
         environments=[ENVIRONMENT_DEFAULT],
@@ -63,19 +62,15 @@ def token(
     ] = None,
 ) -> None:
     """Print a bearer token that the local gateway accepts. For development only."""
-    from holdfast.gateway_wiring import local_keys_of  # noqa: PLC0415 - keeps --help fast
-    from producers.gateway.settings import ENVIRONMENT_DEFAULT, GatewaySettings  # noqa: PLC0415
+    from producers.gateway.settings import ENVIRONMENT_DEFAULT  # noqa: PLC0415 - keeps --help fast
     from producers.security.caller import SCOPES  # noqa: PLC0415
-    from producers.security.issuer import LocalIssuer  # noqa: PLC0415
 
     scopes = scope or list(SCOPES)
     unknown = [name for name in scopes if name not in SCOPES]
     if unknown:
         typer.secho(f"no scope {unknown[0]}: there are {', '.join(SCOPES)}", fg="red", err=True)
         raise typer.Exit(2)
-    folder = keys or local_keys_of(StackSettings.from_environment().home)
-    audience = GatewaySettings.from_environment({"local_keys": folder}).token_audience
-    issuer = LocalIssuer(folder, audience=audience)
+    issuer = _issuer(keys)
     if client:
         known, secret = issuer.development_client()
         print(f"client_id={known}\nclient_secret={secret}")
@@ -88,3 +83,14 @@ def token(
             lifetime_s=lifetime_s,
         )
     )
+
+
+def _issuer(keys: Path | None) -> "LocalIssuer":
+    """The development identity provider in this folder; None: the stack's."""
+    from holdfast.gateway_wiring import local_keys_of  # noqa: PLC0415 - keeps --help fast
+    from producers.gateway.settings import GatewaySettings  # noqa: PLC0415
+    from producers.security.issuer import LocalIssuer  # noqa: PLC0415
+
+    folder = keys or local_keys_of(StackSettings.from_environment().home)
+    audience = GatewaySettings.from_environment({"local_keys": folder}).token_audience
+    return LocalIssuer(folder, audience=audience)

@@ -21,7 +21,7 @@ from confluent_kafka import OFFSET_INVALID, Consumer, TopicPartition
 
 from processor.engine.faults import Fault
 from processor.engine.metrics import RESTORE_SECONDS, RESTORED_ROWS
-from processor.engine.store import PartitionStore, Position
+from processor.engine.store import PartitionStore
 
 FETCH_BYTES_MAX: Final = 4 * 1024 * 1024  # One fetch of one changelog partition.
 POLL_TIMEOUT_MS: Final = 200
@@ -157,14 +157,7 @@ class Restorer:
             polled = await tail.getmany(*tps, timeout_ms=POLL_TIMEOUT_MS)
             for tp, records in polled.items():
                 rows += len(records)
-                stores[tp.partition].restore(
-                    records,
-                    Position(
-                        records[-1].offset + 1,
-                        records[-1].timestamp,
-                        stores[tp.partition].position.topic_id,
-                    ),
-                )
+                stores[tp.partition].follow(records)
                 progress_at = time.monotonic()
             for partition, end in list(behind.items()):
                 # Past control records too: they are never delivered, but move the position.

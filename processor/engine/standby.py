@@ -19,7 +19,7 @@ from aiokafka.structs import TopicPartition
 
 from processor.engine.metrics import STANDBY_ROWS
 from processor.engine.restore import changelog_consumer, start_offset
-from processor.engine.store import PartitionStore, Position
+from processor.engine.store import PartitionStore
 
 RECORDS_MAX: Final = 2_000  # Applied at a time: about 10 ms, in which nothing is decided.
 POLL_MS: Final = 100
@@ -100,8 +100,5 @@ class Standby:
 
     def _apply(self, polled: dict[TopicPartition, list[Any]]) -> None:
         for tp, records in polled.items():
-            store = self._stores[tp.partition]
-            last = records[-1]
-            position = Position(last.offset + 1, last.timestamp, store.position.topic_id)
-            store.restore(records, position)
+            self._stores[tp.partition].follow(records)
             STANDBY_ROWS.inc(len(records))

@@ -8,7 +8,7 @@ is always the state at some changelog offset, and may be thrown away at any time
 
 import shutil
 import struct
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -155,6 +155,11 @@ class PartitionStore:
             else:
                 put(key, value)
         self._write(batch, position)
+
+    def follow(self, records: Sequence[Any]) -> None:
+        """Apply changelog records that were read, at least one, up to the last of them."""
+        last = records[-1]
+        self.restore(records, Position(last.offset + 1, last.timestamp, self.position.topic_id))
 
     def restore(self, records: Iterable[Any], position: Position) -> int:
         """Apply changelog records in order and the index rows derived from them; returns how many.

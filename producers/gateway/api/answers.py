@@ -37,7 +37,7 @@ _REFUSED_BY_STOCK: Final = frozenset(
         Code.RESERVATION_DISABLED,
     }
 )
-_HONEST: Final[Mapping[int, int]] = {
+HONEST: Final[Mapping[int, int]] = {
     Code.INSUFFICIENT_STOCK: 409,
     Code.AVAILABILITY_BOUND: 409,
     Code.RESERVATION_DISABLED: 409,
@@ -237,7 +237,7 @@ def _problem(answer: Answer, headers: dict[str, str]) -> Response:
     code = Code[name] if name in Code.__members__ else None
     status = answer["statusCode"]
     if code is not None:
-        status = _HONEST.get(code, 400 if status == 500 else status)
+        status = HONEST.get(code, 400 if status == 500 else status)
         if code >= Code.RECORD_EMPTY:
             status = 500
     kind = name.lower().replace("_", "-") or "not-done"

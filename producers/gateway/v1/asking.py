@@ -13,7 +13,7 @@ from producers.channel.ids import new_request_id
 from producers.channel.outcomes import Undecided, Unknown, code_name
 from producers.channel.requests import NO_DETAIL, NO_OPTIONS, request
 from producers.gateway.api import writes
-from producers.gateway.api.answers import decision_path, write_headers
+from producers.gateway.api.answers import HONEST, decision_path, write_headers
 from producers.gateway.call import Call
 from producers.gateway.problems import Problem, bad, unavailable
 from producers.gateway.v1.bodies import Subject
@@ -30,30 +30,15 @@ from schemas.messages import (
     ResultLine,
 )
 
-OF_THE_STOCK: Final = 409
 STATUS: Final[Mapping[int, int]] = {
-    Code.REQUEST_ID_REUSED: 409,
-    Code.RESERVATION_DISABLED: 409,
+    **HONEST,
     Code.BASKET_REFUSED: 409,
-    Code.INSUFFICIENT_STOCK: OF_THE_STOCK,
-    Code.AVAILABILITY_BOUND: OF_THE_STOCK,
-    Code.HOLD_CLOSED: OF_THE_STOCK,
-    Code.HOLD_EXPIRED: OF_THE_STOCK,
-    Code.NOTHING_RESERVED: OF_THE_STOCK,
-    Code.OFFSET_PARTIAL: OF_THE_STOCK,
-    Code.OFFSET_NOTHING_RESERVED: OF_THE_STOCK,
-    Code.OFFSET_WRONG_RESERVATION: OF_THE_STOCK,
-    Code.OFFSET_WRONG_DIMENSIONS: OF_THE_STOCK,
-    Code.HOLD_UNKNOWN: 404,
-    Code.RESERVATION_UNKNOWN: 404,
+    Code.OFFSET_PARTIAL: 409,
+    Code.OFFSET_NOTHING_RESERVED: 409,
+    Code.OFFSET_WRONG_RESERVATION: 409,
+    Code.OFFSET_WRONG_DIMENSIONS: 409,
     Code.FAILURE_UNKNOWN: 404,
-    Code.DATA_SOURCE_PROTECTED: 403,
-    Code.MEASURE_NOT_RESERVABLE: 422,
-    Code.MEASURE_UNKNOWN: 422,
     Code.MEASURE_RESERVED: 422,
-    Code.QUANTITY_INVALID: 422,
-    Code.QUANTITY_OUT_OF_RANGE: 422,
-    Code.EXPIRY_INVALID: 422,
     Code.SPANS_PARTITIONS: 422,
 }
 _NO_LINE: Final = ResultLine(0, "", "", 0, 0)
