@@ -18,6 +18,8 @@ import redis
 from confluent_kafka.admin import AdminClient, NewTopic
 from typer.testing import CliRunner
 
+from compose.ports import choose_port
+from compose.probes import http_answers
 from compose.stack import LocalStack
 from holdfast.cli import app
 from processor.inventory import rows as row
@@ -358,9 +360,11 @@ async def test_killed_at_any_instant_it_ends_with_the_content_of_a_rebuild(
     client: ChannelClient, item: Item, view: ViewSettings, running: Settings, tmp_path: Path
 ) -> None:
     """Ten signal 9 under traffic of reservations and releases: nothing missing, nothing left."""
+    http_port = choose_port(None)
+    words = ["view", "run", "--bootstrap", running.bootstrap_servers, "--http-port", str(http_port)]
     process = WorkerProcess(
         "view",
-        [sys.executable, "-m", "holdfast", "view", "run", "--bootstrap", running.bootstrap_servers],
+        [sys.executable, "-m", "holdfast", *words],
         tmp_path / "view",
         {
             "REDIS_URL": view.redis_url,
@@ -381,6 +385,9 @@ async def test_killed_at_any_instant_it_ends_with_the_content_of_a_rebuild(
                     eventually(lambda seen=before: _rows(raw, names, generations) != seen)  # type: ignore[misc]
                 process.kill()
             process.start()
+            # Redis may tell of the one before as level: this one is asked itself.
+            ready = f"http://127.0.0.1:{http_port}/ready"
+            await eventually_async(lambda: asyncio.to_thread(http_answers, ready), within_s=60)
             await _caught_up(view)
             assert process.stop() < WITHIN_S
             assert process.exit_code == 0
