@@ -12,6 +12,7 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, TopicPar
 
 from holdfast.connection import HOW_TO_START, Stop
 from producers.settings import Settings
+from schemas.access import refusal
 from schemas.topics import CHANGELOG
 
 READ_WITHIN_S: Final = 300.0  # One partition; a table of 10 million rows takes about a minute.
@@ -43,9 +44,8 @@ def committed_rows(
             # The position in an empty partition never becomes known.
             yield partition, _latest(consumer, place, end, wanted) if begin < end else {}
     except KafkaException as error:
-        raise Stop(
-            f"The changelog cannot be read: {error.args[0].str()}.\n{HOW_TO_START}"
-        ) from error
+        why = refusal(settings.librdkafka()) or error.args[0].str()
+        raise Stop(f"The changelog cannot be read: {why}.\n{HOW_TO_START}") from error
     finally:
         consumer.close()
         ends.close()

@@ -26,6 +26,7 @@ from confluent_kafka import (
 from holdfast.connection import HOW_TO_START, Stop
 from processor.inventory.configuration import Configuration, from_json, to_json
 from producers.settings import Settings
+from schemas.access import refusal
 from schemas.codec import Codec, Undecodable
 from schemas.codes import Code
 from schemas.messages import RequestOptions, ReservationRequest
@@ -58,7 +59,7 @@ def history(settings: Settings) -> list[Version]:
     """
     with _consumer(settings) as consumer:
         consumer.assign([TopicPartition(CONFIGURATION, 0, OFFSET_BEGINNING)])
-        found = [_version(message) for message in _to_the_end(consumer, {(CONFIGURATION, 0)})]
+        found = [_version(message) for message in _to_the_end(settings, consumer)]
     by_version = {one.version: one for one in found}
     return [by_version[number] for number in sorted(by_version)]
 
@@ -102,7 +103,8 @@ class Applying:
         try:
             self._producer.init_transactions(KAFKA_TIMEOUT_S)
         except KafkaException as error:
-            raise Stop(f"The broker does not answer: {_words(error)}.\n{HOW_TO_START}") from error
+            why = refusal(settings.librdkafka()) or _words(error)
+            raise Stop(f"The broker does not answer: {why}.\n{HOW_TO_START}") from error
         self.partitions = _partitions(settings)
 
     def write(self, configuration: Configuration, actor: str) -> "Answers":
@@ -193,11 +195,13 @@ def _consumer(settings: Settings) -> Consumer:
     )
 
 
-def _to_the_end(consumer: Consumer, open_partitions: set[tuple[str, int]]) -> Iterator[Message]:
+def _to_the_end(settings: Settings, consumer: Consumer) -> Iterator[Message]:
+    """What the consumer is assigned of the configuration topic, up to its end."""
     until = time.monotonic() + KAFKA_TIMEOUT_S
-    while open_partitions:
+    while True:
         if time.monotonic() > until:
-            raise Stop(f"The broker does not answer.\n{HOW_TO_START}")
+            why = refusal(settings.librdkafka())
+            raise Stop(f"The broker does not answer{why and f': {why}'}.\n{HOW_TO_START}")
         message = consumer.poll(POLL_S)
         if message is None:
             continue
@@ -205,11 +209,12 @@ def _to_the_end(consumer: Consumer, open_partitions: set[tuple[str, int]]) -> It
         if error is None:
             yield message
         elif error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 - its public name has none
-            open_partitions.discard((message.topic(), message.partition()))
+            return
         elif error.code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
             raise Stop(f"There is no topic {CONFIGURATION}: run `holdfast topics create`.")
         elif not error.retriable():
-            raise Stop(f"{error.str()}.\n{HOW_TO_START}")
+            why = refusal(settings.librdkafka()) or error.str()
+            raise Stop(f"The broker does not answer: {why}.\n{HOW_TO_START}")
 
 
 def _version(message: Message) -> Version:
@@ -239,7 +244,8 @@ def _partitions(settings: Settings) -> int:
         try:
             known: Mapping[str, Any] = consumer.list_topics(timeout=KAFKA_TIMEOUT_S).topics
         except KafkaException as error:
-            raise Stop(f"The broker does not answer: {_words(error)}.\n{HOW_TO_START}") from error
+            why = refusal(settings.librdkafka()) or _words(error)
+            raise Stop(f"The broker does not answer: {why}.\n{HOW_TO_START}") from error
     missing = [name for name in (CONFIGURATION, REQUESTS, RESULTS) if name not in known]
     if missing:
         raise Stop(f"There is no topic {', '.join(missing)}: run `holdfast topics create`.")

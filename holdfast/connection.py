@@ -6,6 +6,7 @@ running stack.
 
 import contextlib
 from collections.abc import Iterator
+from pathlib import Path
 
 import msgspec
 import typer
@@ -41,28 +42,28 @@ def find_settings(
     """Settings for the stack that is meant.
 
     Raises:
-        Stop: no stack is running here and none is named.
+        Stop: no stack is running here and none is named, or the environment says what cannot be.
 
     """
     home = StackSettings.from_environment().home
     saved = Stack.addresses(home)
     known = {"bootstrap_servers": saved.kafka_bootstrap, "registry_url": saved.registry_url}
+    given = {
+        "bootstrap_servers": bootstrap,
+        "registry_url": registry,
+        "timeout_ms": None if timeout_s is None else int(timeout_s * 1000),
+    }
     try:
-        settings = Settings.from_environment(known)
-        given = {
-            "bootstrap_servers": bootstrap or settings.bootstrap_servers,
-            "registry_url": registry or settings.registry_url,
-            "timeout_ms": settings.timeout_ms if timeout_s is None else int(timeout_s * 1000),
-        }
-        return msgspec.structs.replace(settings, **given)
+        return Settings.from_environment(known, given=given)
     except msgspec.ValidationError as error:
-        if bootstrap and registry:
-            return Settings(
-                bootstrap_servers=bootstrap,
-                registry_url=registry,
-                timeout_ms=10_000 if timeout_s is None else int(timeout_s * 1000),
-            )
-        raise Stop(f"No stack is running in {home} ({error}).\n{HOW_TO_START}") from error
+        raise not_known(home, error) from error
+
+
+def not_known(home: Path, error: msgspec.ValidationError) -> Stop:
+    """What to say of settings that cannot be used: nothing is known, or what is known is wrong."""
+    if "missing required field" in str(error):
+        return Stop(f"No stack is running in {home} ({error}).\n{HOW_TO_START}")
+    return Stop(f"settings: {error}")
 
 
 def connect(settings: Settings) -> tuple[ChannelClient, Codec]:

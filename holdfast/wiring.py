@@ -9,6 +9,7 @@ from confluent_kafka.admin import AdminClient, ConfigResource, ResourceType
 from processor.decider import StockDomain
 from processor.engine.faults import Fault
 from processor.settings import KafkaConnection, WorkerSettings
+from schemas.access import refusal
 from schemas.codec import Codec
 from schemas.limits import REPLY_TOPIC_BYTES_MIN
 from schemas.registry import SchemaIds
@@ -59,5 +60,6 @@ def reply_partitions(connection: KafkaConnection, names: Sequence[str]) -> dict[
                     f"max.message.bytes to {REPLY_TOPIC_BYTES_MIN} or more"
                 )
     except (KafkaException, TimeoutError) as error:
-        raise Fault(f"reply topics cannot be looked up: {error}") from error
+        why = refusal(connection.librdkafka()) or error
+        raise Fault(f"reply topics cannot be looked up: {why}") from error
     return {name: len(known[name].partitions) for name in names}

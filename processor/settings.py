@@ -4,7 +4,6 @@ The only module of this room that reads the environment. Read once, checked whol
 """
 
 import logging
-import os
 import ssl
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,40 +13,14 @@ import faust
 import msgspec
 from msgspec import Meta
 
+from schemas.settings import KAFKA_VARIABLES, KafkaAccess, said, told
+
 _Port = Annotated[int, Meta(ge=0, le=65535)]
 _TopicName = Annotated[str, Meta(pattern=r"^[A-Za-z0-9._-]{1,249}$")]
 
 
-class KafkaConnection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How to reach the cluster. Secrets never appear in the representation.
-
-    Attributes:
-        bootstrap_servers: host:port, comma-separated.
-        security_protocol: PLAINTEXT, SSL, SASL_PLAINTEXT or SASL_SSL.
-        sasl_mechanism: PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512.
-        ssl_cafile: certificate authorities to trust; empty for the system's.
-        ssl_certfile: own certificate (PEM), where the broker asks for one.
-        ssl_keyfile: its key.
-        ssl_key_password: of the key, where it has one.
-
-    """
-
-    bootstrap_servers: str
-    security_protocol: str = "PLAINTEXT"
-    sasl_mechanism: str = "PLAIN"
-    sasl_username: str = ""
-    sasl_password: str = ""
-    ssl_cafile: str = ""
-    ssl_certfile: str = ""
-    ssl_keyfile: str = ""
-    ssl_key_password: str = ""
-
-    def __repr__(self) -> str:
-        return f"KafkaConnection({self.bootstrap_servers}, {self.security_protocol})"
-
-    @property
-    def _sasl(self) -> bool:
-        return self.security_protocol.startswith("SASL")
+class KafkaConnection(KafkaAccess, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How the worker reaches the cluster, for each of its three client libraries."""
 
     def _ssl_context(self) -> ssl.SSLContext | None:
         if not self.security_protocol.endswith("SSL"):
@@ -60,25 +33,13 @@ class KafkaConnection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
         return context
 
     def librdkafka(self) -> dict[str, Any]:
-        """Settings for confluent-kafka."""
-        settings: dict[str, Any] = {
-            "bootstrap.servers": self.bootstrap_servers,
-            "security.protocol": self.security_protocol,
+        """Settings for confluent-kafka; it logs what is wrong where the other libraries do."""
+        return {
+            **super().librdkafka(),
             "reconnect.backoff.ms": 100,
             "log_level": 4,
             "logger": logging.getLogger("librdkafka"),
         }
-        if self._sasl:
-            settings["sasl.mechanism"] = self.sasl_mechanism
-            settings["sasl.username"] = self.sasl_username
-            settings["sasl.password"] = self.sasl_password
-        if self.ssl_cafile:
-            settings["ssl.ca.location"] = self.ssl_cafile
-        if self.ssl_certfile:
-            settings["ssl.certificate.location"] = self.ssl_certfile
-            settings["ssl.key.location"] = self.ssl_keyfile
-            settings["ssl.key.password"] = self.ssl_key_password
-        return settings
 
     def aiokafka(self) -> dict[str, Any]:
         """Keyword arguments for aiokafka."""
@@ -87,7 +48,7 @@ class KafkaConnection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
             "security_protocol": self.security_protocol,
             "ssl_context": self._ssl_context(),
         }
-        if self._sasl:
+        if self.sasl:
             settings["sasl_mechanism"] = self.sasl_mechanism
             settings["sasl_plain_username"] = self.sasl_username
             settings["sasl_plain_password"] = self.sasl_password
@@ -96,7 +57,7 @@ class KafkaConnection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     def faust_credentials(self) -> Any:
         """Credentials for Faust, None for a plaintext broker."""
         context = self._ssl_context()
-        if self._sasl:
+        if self.sasl:
             return faust.SASLCredentials(
                 username=self.sasl_username,
                 password=self.sasl_password,
@@ -153,17 +114,6 @@ _VARIABLES: Mapping[str, str] = {
     "HOLDFAST_CRASH_AT": "crash_at",
     "HOLDFAST_CRASH_AFTER": "crash_after",
 }
-_KAFKA_VARIABLES: Mapping[str, str] = {
-    "KAFKA_BOOTSTRAP_SERVERS": "bootstrap_servers",
-    "KAFKA_SECURITY_PROTOCOL": "security_protocol",
-    "KAFKA_SASL_MECHANISM": "sasl_mechanism",
-    "KAFKA_SASL_USERNAME": "sasl_username",
-    "KAFKA_SASL_PASSWORD": "sasl_password",
-    "KAFKA_SSL_CAFILE": "ssl_cafile",
-    "KAFKA_SSL_CERTFILE": "ssl_certfile",
-    "KAFKA_SSL_KEYFILE": "ssl_keyfile",
-    "KAFKA_SSL_KEY_PASSWORD": "ssl_key_password",
-}
 
 
 def from_environment(
@@ -181,21 +131,13 @@ def from_environment(
         field.
 
     """
-    found = os.environ if environment is None else environment
-    kafka: dict[str, object] = {
-        field: found[name] for name, field in _KAFKA_VARIABLES.items() if name in found
-    }
-    values: dict[str, Any] = {
-        field: found[name] for name, field in _VARIABLES.items() if name in found
-    }
-    given = {name: value for name, value in overrides.items() if value is not None}
-    merged = {**(defaults or {}), **values, **given}
-    if isinstance(merged.get("reply_topics"), str):
-        merged["reply_topics"] = tuple(filter(None, merged["reply_topics"].split(",")))
-    default_bootstrap = merged.pop("bootstrap_servers", None)
-    if "bootstrap_servers" in given or "bootstrap_servers" not in kafka:
-        kafka["bootstrap_servers"] = default_bootstrap
-    return msgspec.convert({**merged, "kafka": kafka}, WorkerSettings, strict=False, dec_hook=_path)
+    variables = {**KAFKA_VARIABLES, **_VARIABLES}
+    values = {**told(defaults), **said(variables, environment), **told(overrides)}
+    if isinstance(values.get("reply_topics"), str):
+        values["reply_topics"] = tuple(filter(None, values["reply_topics"].split(",")))
+    fields = KafkaConnection.__struct_fields__
+    kafka = {field: values.pop(field) for field in fields if field in values}
+    return msgspec.convert({**values, "kafka": kafka}, WorkerSettings, strict=False, dec_hook=_path)
 
 
 def _path(kind: type, value: Any) -> Any:

@@ -15,10 +15,12 @@ import structlog
 
 from processor import COMPILED
 from processor.engine.app import EngineSettings, create_app
+from processor.engine.faults import Fault
 from processor.engine.ports import Domain
 from processor.probes import serve_probes
 from processor.settings import WorkerSettings
 from schemas import topics
+from schemas.access import refusal
 
 log = structlog.get_logger()
 LOG_PERIOD_S: Final = 5.0
@@ -73,9 +75,12 @@ def run(settings: WorkerSettings, domain: Domain) -> None:
     """Run until a signal; does not return before everything has been handed over.
 
     Raises:
-        Fault: the cluster's topics are not as declared.
+        Fault: the brokers refuse this worker, or the cluster's topics are not as declared.
 
     """
+    why = refusal(settings.kafka.librdkafka())
+    if why:
+        raise Fault(why)
     app = create_app(
         EngineSettings(
             app_id=settings.app_id,

@@ -16,7 +16,7 @@ from rich.table import Table
 from compose.stack import Addresses
 from holdfast.connection import Stop, find_settings
 from producers.settings import Settings
-from schemas import cluster, registry
+from schemas import access, cluster, registry
 from schemas.topics import PARTITIONS_DEFAULT, TOPICS, described, markdown_table
 
 app = typer.Typer(no_args_is_help=True, help="The topics: create, compare, list.")
@@ -162,6 +162,9 @@ def told_in_words(console: Console) -> Iterator[None]:
 
 
 def _admin(settings: Settings) -> AdminClient:
+    why = access.refusal(settings.librdkafka())
+    if why:
+        raise cluster.ClusterError(why)
     # Log level 0: a broker that is away is said once, by us, and not by librdkafka ten times.
     return AdminClient({**settings.librdkafka(), "log_level": 0})
 

@@ -7,26 +7,22 @@ import asyncio
 import json
 import signal
 from collections.abc import Callable, Coroutine
-from typing import Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import msgspec
-import redis
 import typer
-from confluent_kafka import KafkaException
 
 from compose.settings import Settings as StackSettings
 from compose.stack import Stack
-from holdfast.connection import EXIT_REFUSED, EXIT_UNKNOWN, HOW_TO_START, Stop, in_words
-from processor.probes import serve_probes
-from processor.view.applier import Superseded
-from processor.view.changelog import ChangelogMissing
-from processor.view.follower import Follower, Stopped
-from processor.view.queries import RedisQueries
+from holdfast.connection import EXIT_REFUSED, EXIT_UNKNOWN, Stop, in_words, not_known
 from processor.view.settings import ViewSettings
 from producers.logs import configure
 from producers.quantity import pieces_text
 from producers.settings import Settings
 from schemas.queries import HoldQuery, HoldView, OnHandQuery, Queries, QueryInvalid, ViewUnavailable
+
+if TYPE_CHECKING:
+    from processor.view.follower import Follower
 
 app = typer.Typer(no_args_is_help=True, help="Read view in Redis: run, rebuild, ask.")
 
@@ -67,36 +63,33 @@ def view_settings(redis_url: str | None = None, http_port: int | None = None) ->
     """
     home = StackSettings.from_environment().home
     known = {"redis_url": Stack.addresses(home).redis_url}
-    try:
-        settings = ViewSettings.from_environment(known)
-    except msgspec.ValidationError as error:
-        if redis_url is None:
-            raise Stop(
-                f"No Redis is known ({error}): start a stack with `make run`, or give --redis."
-            ) from error
-        settings = ViewSettings(redis_url=redis_url)
     given = {"redis_url": redis_url, "http_port": http_port}
-    told = {name: value for name, value in given.items() if value is not None}
-    return msgspec.structs.replace(settings, **told)
+    try:
+        return ViewSettings.from_environment(known, given=given)
+    except msgspec.ValidationError as error:
+        if "missing required field" not in str(error):
+            raise Stop(f"settings: {error}") from error
+        raise Stop(
+            f"No Redis is known ({error}): start a stack with `make run`, or give --redis."
+        ) from error
 
 
-def _follower(bootstrap: str | None, settings: ViewSettings) -> Follower:
+def _follower(bootstrap: str | None, settings: ViewSettings) -> "Follower":
     """Follower of the changelog that is meant: the option, the environment, the running stack.
 
     Raises:
         Stop: no broker is named and no stack is running here.
 
     """
+    from processor.view.follower import Follower  # noqa: PLC0415 - Redis's client is not small
+
     home = StackSettings.from_environment().home
-    saved = Stack.addresses(home).kafka_bootstrap
     # The view asks no registry; everything else is how a producer reaches the cluster.
-    known = {"bootstrap_servers": bootstrap or saved, "registry_url": "none"}
+    known = {"bootstrap_servers": Stack.addresses(home).kafka_bootstrap, "registry_url": "none"}
     try:
-        found = Settings.from_environment(known)
+        found = Settings.from_environment(known, given={"bootstrap_servers": bootstrap})
     except msgspec.ValidationError as error:
-        raise Stop(f"No stack is running in {home} ({error}).\n{HOW_TO_START}") from error
-    if bootstrap:
-        found = msgspec.structs.replace(found, bootstrap_servers=bootstrap)
+        raise not_known(home, error) from error
     return Follower(settings, found.librdkafka())
 
 
@@ -110,6 +103,9 @@ def run(
     log_format: LogFormat = "console",
 ) -> None:
     """Keep Redis in step with the decisions until SIGTERM or Ctrl-C; builds what is missing."""
+    from processor.probes import serve_probes  # noqa: PLC0415
+    from processor.view.changelog import ChangelogMissing  # noqa: PLC0415
+
     configure(log_format)
     with in_words():
         settings = view_settings(redis_url, http_port)
@@ -129,6 +125,10 @@ def rebuild(
     bootstrap: Bootstrap = None, redis_url: RedisUrl = None, log_format: LogFormat = "console"
 ) -> None:
     """Build the view anew beside the one that is served, then serve it. Questions go on."""
+    from processor.view.applier import Superseded  # noqa: PLC0415
+    from processor.view.changelog import ChangelogMissing  # noqa: PLC0415
+    from processor.view.follower import Stopped, Unreadable  # noqa: PLC0415
+
     configure(log_format)
     with in_words():
         follower = _follower(bootstrap, view_settings(redis_url))
@@ -138,10 +138,8 @@ def rebuild(
             name = follower.rebuild()
         except Stopped:
             raise typer.Exit(EXIT_REFUSED) from None
-        except (ChangelogMissing, Superseded, redis.RedisError) as error:
+        except (ChangelogMissing, Superseded, Unreadable) as error:
             raise Stop(f"not rebuilt: {error}") from error
-        except KafkaException as error:
-            raise Stop(f"not rebuilt: {error.args[0].str()}") from error
     print(f"generation {name} is served")
 
 
@@ -250,6 +248,8 @@ def decision(request_id: str, redis_url: RedisUrl = None) -> None:
 def _ask(
     redis_url: str | None, question: Callable[[Queries], Coroutine[Any, Any, Answer]]
 ) -> Answer:
+    from processor.view.queries import RedisQueries  # noqa: PLC0415
+
     async def ask(settings: ViewSettings) -> Answer:
         queries = RedisQueries(settings)
         try:

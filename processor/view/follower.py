@@ -21,8 +21,10 @@ from processor.view.changelog import Changelog
 from processor.view.generations import Client, Generations, now_ms
 from processor.view.keys import GenerationKeys, Names, Position, Report, encode
 from processor.view.plan import Batch
+from processor.view.refusal import in_words
 from processor.view.settings import ViewSettings
 from schemas import topics
+from schemas.access import refusal
 
 POLL_S: Final = 0.5
 REPORT_EVERY_S: Final = 0.5
@@ -41,6 +43,10 @@ class Stopped(Exception):
 
 class Outdated(Exception):
     """The served generation cannot be caught up with the changelog: another must be built."""
+
+
+class Unreadable(Exception):
+    """Redis or the brokers did not do what was asked; the text says why, and what to do."""
 
 
 class Follower:
@@ -83,10 +89,10 @@ class Follower:
                 self._stopping.wait(SUPERSEDED_WAIT_S)
             except redis.RedisError as error:
                 metrics.REDIS_ERRORS.inc()
-                log.warning("redis does not answer", error=str(error))
+                log.warning("redis cannot be used", error=in_words(error))
                 self._stopping.wait(RETRY_AFTER_S)
             except KafkaException as error:
-                log.warning("the changelog cannot be read", error=str(error.args[0]))
+                log.warning("the changelog cannot be read", error=self._why(error))
                 self._stopping.wait(RETRY_AFTER_S)
             finally:
                 self.is_following = False
@@ -98,18 +104,24 @@ class Follower:
         Raises:
             Superseded: somebody else was faster.
             Stopped: it was asked to stop.
-            redis.RedisError: Redis does not answer.
-            KafkaException: the changelog cannot be read.
+            Unreadable: Redis does not answer, or the changelog cannot be read.
 
         """
         changelog = Changelog(self._kafka, self._topic)
         try:
             name, before = self._build(changelog)
+            if before is not None:
+                self._generations.drop(before)
+        except redis.RedisError as error:
+            raise Unreadable(in_words(error)) from error
+        except KafkaException as error:
+            raise Unreadable(self._why(error)) from error
         finally:
             changelog.close()
-        if before is not None:
-            self._generations.drop(before)
         return name.decode()
+
+    def _why(self, error: KafkaException) -> str:
+        return refusal(self._kafka) or str(error.args[0].str())
 
     def _run_once(self, changelog: Changelog) -> None:
         name = self._generations.live()

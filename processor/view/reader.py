@@ -14,6 +14,7 @@ from redis.exceptions import RedisError
 
 from processor.view.keys import GenerationKeys, Names
 from processor.view.plan import Command
+from processor.view.refusal import in_words
 from processor.view.settings import ViewSettings
 from schemas.queries import ViewUnavailable
 
@@ -138,13 +139,13 @@ class Reader:
         try:
             *answers, last = await pipe.execute(raise_on_error=False)
         except Exception as error:  # noqa: BLE001 - nobody may wait for ever
-            self._fail(questions, ViewUnavailable(f"redis does not answer: {error}"))
+            self._fail(questions, ViewUnavailable(in_words(error)))
             return
         except asyncio.CancelledError:
             self._fail(questions, ViewUnavailable("closed"))
             raise
         if isinstance(last, RedisError):
-            self._fail(questions, ViewUnavailable(f"redis refuses: {last}"))
+            self._fail(questions, ViewUnavailable(in_words(last)))
             return
         served, changed = last
         start = 0
@@ -167,4 +168,4 @@ def _answer(question: _Question, trip: _Trip) -> None:
     if broken is None:
         question.future.set_result(trip)
     else:
-        question.future.set_exception(ViewUnavailable(f"redis refuses: {broken}"))
+        question.future.set_exception(ViewUnavailable(in_words(broken)))

@@ -3,14 +3,16 @@
 Read once, checked whole. How Kafka is reached is given by whoever starts the view.
 """
 
-import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Any, Final, Self
+from urllib.parse import parse_qs, urlsplit
 
 import msgspec
 from msgspec import Meta
 
 from schemas.limits import DEDUPE_WINDOW_MS
+from schemas.settings import said, told
 
 _VARIABLES: Final[Mapping[str, str]] = {
     "REDIS_URL": "redis_url",
@@ -44,24 +46,39 @@ class ViewSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     answers_ms: Annotated[int, Meta(ge=1_000)] = DEDUPE_WINDOW_MS
     http_port: Annotated[int, Meta(ge=0, le=65535)] = 0
 
+    def __post_init__(self) -> None:
+        """What no single field can say, so that no connection fails on it later.
+
+        Raises:
+            ValueError: a file that the URL names is not there.
+
+        """
+        options = parse_qs(urlsplit(self.redis_url).query)
+        for option in ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile"):
+            for path in options.get(option, ()):
+                if not Path(path).is_file():
+                    raise ValueError(f"REDIS_URL: {option}: there is no file {path}")
+
     def __repr__(self) -> str:
         place = self.redis_url.rpartition("@")[2].partition("?")[0]
         return f"ViewSettings({place}, {self.prefix})"
 
     @classmethod
     def from_environment(
-        cls, known: Mapping[str, Any] | None = None, environment: Mapping[str, str] | None = None
+        cls,
+        known: Mapping[str, Any] | None = None,
+        environment: Mapping[str, str] | None = None,
+        *,
+        given: Mapping[str, Any] | None = None,
     ) -> Self:
-        """Settings from the environment, and for what it does not say from `known`.
+        """Settings from the environment, for what it does not say from `known`; `given` wins.
 
         Raises:
             msgspec.ValidationError: a value is missing or out of range; the message names it.
 
         """
-        found = os.environ if environment is None else environment
-        told = {name: value for name, value in (known or {}).items() if value is not None}
-        said = {field: found[name] for name, field in _VARIABLES.items() if found.get(name)}
-        return msgspec.convert({**told, **said}, cls, strict=False)
+        values = {**told(known), **said(_VARIABLES, environment), **told(given)}
+        return msgspec.convert(values, cls, strict=False)
 
     def connection(self) -> dict[str, Any]:
         """Keyword arguments of redis-py's `from_url`, plain and asyncio."""

@@ -13,6 +13,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 from producers.channel.outcomes import ChannelError
 from producers.settings import Settings
 from schemas import topics
+from schemas.access import refusal
 from schemas.codec import Codec, Undecodable
 from schemas.messages import DeadLetter, InventoryEvent, ReservationResult
 
@@ -64,7 +65,9 @@ class Follower:
         except KafkaException as error:
             self._consumer.close()
             raise ChannelError(
-                f"no Kafka broker answers at {settings.bootstrap_servers} ({error.args[0].str()})"
+                refusal(settings.librdkafka())
+                or f"no Kafka broker answers at {settings.bootstrap_servers} "
+                f"({error.args[0].str()})"
             ) from error
         except BaseException:
             self._consumer.close()

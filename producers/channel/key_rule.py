@@ -15,6 +15,7 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, TopicPar
 from producers.channel.outcomes import ChannelError
 from producers.channel.requests import Item, KeyRule, key_by_location
 from producers.settings import Settings
+from schemas.access import refusal
 from schemas.partitioning import bucket_key, product_key
 from schemas.topics import CONFIGURATION
 
@@ -99,7 +100,8 @@ def _documents(settings: Settings) -> list[bytes]:
             if message is not None and message.error() is None and message.value():
                 found.append(message.value())
     except KafkaException as error:
-        raise ChannelError(f"The configuration cannot be read: {error.args[0].str()}") from error
+        why = refusal(settings.librdkafka()) or error.args[0].str()
+        raise ChannelError(f"The configuration cannot be read: {why}") from error
     else:
         return found
     finally:

@@ -46,6 +46,7 @@ from producers.channel.outcomes import (
 )
 from producers.settings import Settings
 from schemas import limits, topics
+from schemas.access import refusal
 from schemas.codec import Codec, Undecodable
 from schemas.partitioning import partition_of
 
@@ -174,7 +175,8 @@ class Link:
             found = self._consumer.list_topics(topic, timeout=timeout_s).topics[topic]
         except KafkaException as error:
             raise ChannelError(
-                f"no Kafka broker answers at {self._settings.bootstrap_servers} within "
+                refusal(self._settings.librdkafka())
+                or f"no Kafka broker answers at {self._settings.bootstrap_servers} within "
                 f"{timeout_s:g} s ({error.args[0].str()})"
             ) from error
         if found.error is not None or not found.partitions:

@@ -4,13 +4,14 @@ Read once, checked whole, passed down. The channel's settings (brokers, registry
 are `producers.settings.Settings`; these are what HTTP adds.
 """
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
 
 import msgspec
 from msgspec import Meta
+
+from schemas.settings import said, told
 
 Style = Literal["compatible", "honest"]
 
@@ -99,12 +100,7 @@ class GatewaySettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
             msgspec.ValidationError: a value is missing or out of range; the message names it.
 
         """
-        found = os.environ if environment is None else environment
-        said: dict[str, Any] = {
-            field: found[name] for name, field in _VARIABLES.items() if found.get(name)
-        }
-        told = {name: value for name, value in (given or {}).items() if value is not None}
-        values = {**said, **told}
+        values = {**said(_VARIABLES, environment), **told(given)}
         if isinstance(values.get("environments"), str):
             values["environments"] = _environments(values["environments"])
         if not values.get("jwks_url") and not values.get("local_keys"):

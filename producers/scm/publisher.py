@@ -28,6 +28,7 @@ from producers.channel.requests import KeyRule, key_by_location
 from producers.scm import metrics
 from producers.scm.settings import ConnectorSettings
 from producers.scm.translate import Refused, key_of
+from schemas.access import refusal
 from schemas.codec import Codec, Undecodable
 from schemas.codes import Code
 from schemas.limits import DEAD_LETTER_REASON_LENGTH_MAX, MESSAGE_BYTES_MAX, RECORD_BYTES_MAX
@@ -107,7 +108,8 @@ class Publisher:
             self._key_rule = key_rule_in_force(self._settings.kafka)
             self._retrying(lambda: self._producer.init_transactions(CALL_S), START_WITHIN_S)
         except KafkaException as error:
-            raise Fault(f"Kafka does not answer: {error.args[0].str()}") from error
+            why = refusal(self._settings.kafka.librdkafka()) or error.args[0].str()
+            raise Fault(f"Kafka does not answer: {why}") from error
         except ChannelError as error:
             raise Fault(str(error)) from error
 

@@ -4,7 +4,6 @@ Secrets come by the environment alone, never by the command line, where every us
 could read them.
 """
 
-import os
 from collections.abc import Mapping
 from typing import Annotated, Any, Final, Self
 
@@ -12,6 +11,7 @@ import msgspec
 from msgspec import Meta
 
 from producers.settings import Settings
+from schemas.settings import said, told
 
 SECRET_LENGTH_MIN: Final = 16  # Characters; below it an HMAC key can be guessed.
 
@@ -84,11 +84,7 @@ class ConnectorSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
             msgspec.ValidationError: a value is out of range; the message names it, not its content.
 
         """
-        found = os.environ if environment is None else environment
-        values: dict[str, Any] = {
-            field: found[name] for name, field in _VARIABLES.items() if found.get(name)
-        }
-        values |= {name: value for name, value in given.items() if value is not None}
+        values = {**said(_VARIABLES, environment), **told(given)}
         if isinstance(values.get("secrets"), str):
             values["secrets"] = tuple(filter(None, values["secrets"].split(",")))
         values["kafka"] = msgspec.structs.asdict(kafka)

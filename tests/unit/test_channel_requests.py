@@ -113,6 +113,7 @@ def test_environment_wins_over_the_running_stack() -> None:
     environment = {
         "KAFKA_BOOTSTRAP_SERVERS": "broker:9092",
         "HOLDFAST_CHANNEL_TIMEOUT_MS": "250",
+        "KAFKA_SASL_USERNAME": "holdfast",
         "KAFKA_SASL_PASSWORD": "secret",
         "KAFKA_SECURITY_PROTOCOL": "SASL_SSL",
     }
@@ -139,3 +140,41 @@ def test_wrong_settings_are_refused_whole(environment: dict[str, str]) -> None:
     """A missing address or a value out of range is refused, and named."""
     with pytest.raises(msgspec.ValidationError, match=r"bootstrap_servers|timeout_ms"):
         Settings.from_environment({}, environment)
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        ({"KAFKA_SECURITY_PROTOCOL": "TLS"}, "security_protocol"),
+        ({"KAFKA_SECURITY_PROTOCOL": "SASL_SSL"}, "KAFKA_SASL_USERNAME"),
+        ({"KAFKA_SASL_MECHANISM": "GSSAPI"}, "sasl_mechanism"),
+        ({"KAFKA_SSL_CAFILE": "/nowhere/ca.pem"}, "KAFKA_SSL_CAFILE: there is no file"),
+        ({"KAFKA_SSL_KEYFILE": "/nowhere/key.pem"}, "KAFKA_SSL_KEYFILE: there is no file"),
+    ],
+)
+def test_security_that_cannot_work_is_refused_at_start(said: dict[str, str], told: str) -> None:
+    """What is missing or unknown is named, before any client is made; no secret is quoted."""
+    environment = {
+        "KAFKA_BOOTSTRAP_SERVERS": "b:1",
+        "SCHEMA_REGISTRY_URL": "http://127.0.0.1:2",
+        "KAFKA_SASL_PASSWORD": "hunter2",
+        **said,
+    }
+    with pytest.raises(msgspec.ValidationError, match=told) as refused:
+        Settings.from_environment({}, environment)
+    assert "hunter2" not in str(refused.value)
+
+
+def test_an_option_wins_over_the_environment_and_keeps_its_security() -> None:
+    """Whoever names another broker is let in there as the environment says."""
+    environment = {
+        "KAFKA_SECURITY_PROTOCOL": "SASL_SSL",
+        "KAFKA_SASL_USERNAME": "holdfast",
+        "KAFKA_SASL_PASSWORD": "secret",
+        "SCHEMA_REGISTRY_URL": "http://user:hidden@registry",
+    }
+    given = {"bootstrap_servers": "other:9093", "timeout_ms": None}
+    settings = Settings.from_environment({}, environment, given=given)
+    told = settings.librdkafka()
+    assert (told["bootstrap.servers"], told["sasl.username"]) == ("other:9093", "holdfast")
+    assert "hidden" not in repr(settings)

@@ -8,13 +8,14 @@ from producers.scm.run import without_password
 from producers.scm.settings import ConnectorSettings
 from producers.settings import Settings
 
+CA = __file__  # Any file that is there.
 KAFKA = Settings(
     bootstrap_servers="k:1",
     registry_url="http://r",
     security_protocol="SASL_SSL",
     sasl_username="connector",
     sasl_password="hush-hush-hush",
-    ssl_cafile="/ca.pem",
+    ssl_cafile=CA,
 )
 SECRET = "a-secret-of-some-length"
 
@@ -40,7 +41,7 @@ def test_kafka_security_is_passed_on_and_no_secret_is_shown() -> None:
     settings = ConnectorSettings.from_environment(KAFKA, {"secrets": SECRET}, {})
     client = settings.kafka.librdkafka()
     assert (client["sasl.username"], client["sasl.password"]) == ("connector", "hush-hush-hush")
-    assert (client["security.protocol"], client["ssl.ca.location"]) == ("SASL_SSL", "/ca.pem")
+    assert (client["security.protocol"], client["ssl.ca.location"]) == ("SASL_SSL", CA)
     assert SECRET not in repr(settings)
     assert "hush-hush-hush" not in repr(settings)
 

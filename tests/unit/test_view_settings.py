@@ -7,13 +7,15 @@ import redis
 from processor.view.settings import ViewSettings
 from schemas.limits import DEDUPE_WINDOW_MS
 
+CA = __file__  # Any file that is there.
+
 
 def test_the_environment_wins_over_what_the_caller_knows() -> None:
     """The running stack's address is a default; everything may be said by a variable."""
     known = {"redis_url": "redis://127.0.0.1:1/0"}
     assert ViewSettings.from_environment(known, {}).redis_url == "redis://127.0.0.1:1/0"
     said = {
-        "REDIS_URL": "rediss://cache:6380/2?ssl_ca_certs=/etc/ca.pem",
+        "REDIS_URL": f"rediss://cache:6380/2?ssl_ca_certs={CA}",
         "REDIS_USERNAME": "view",
         "REDIS_PASSWORD": "secret",
         "HOLDFAST_VIEW_PREFIX": "shop",
@@ -25,16 +27,25 @@ def test_the_environment_wins_over_what_the_caller_knows() -> None:
     assert ViewSettings.from_environment(known, {}).answers_ms == DEDUPE_WINDOW_MS
 
 
+def test_an_option_wins_over_the_environment_and_keeps_the_rest_of_it() -> None:
+    """Whoever names another Redis logs in there as the environment says."""
+    said = {"REDIS_URL": "redis://cache", "REDIS_USERNAME": "view", "REDIS_PASSWORD": "secret"}
+    given = {"redis_url": "redis://other", "http_port": None}
+    settings = ViewSettings.from_environment({}, said, given=given)
+    assert (settings.redis_url, settings.http_port) == ("redis://other", 0)
+    assert (settings.username, settings.password) == ("view", "secret")
+
+
 def test_tls_and_user_reach_the_connection() -> None:
     """The scheme, the authority's file and the ACL user are those redis-py connects with."""
     settings = ViewSettings(
-        redis_url="rediss://cache:6380/2?ssl_ca_certs=/etc/ca.pem", username="view", password="x"
+        redis_url=f"rediss://cache:6380/2?ssl_ca_certs={CA}", username="view", password="x"
     )
     client = redis.Redis.from_url(**settings.connection())
     given = client.connection_pool.connection_kwargs
     assert client.connection_pool.connection_class is redis.SSLConnection
     assert (given["ssl_ca_certs"], given["username"], given["password"]) == (
-        "/etc/ca.pem",
+        CA,
         "view",
         "x",
     )
@@ -56,6 +67,7 @@ def test_secrets_are_in_no_representation() -> None:
     [
         {},
         {"REDIS_URL": "http://cache"},
+        {"REDIS_URL": "rediss://cache?ssl_ca_certs=/nowhere/ca.pem"},
         {"REDIS_URL": "redis://cache", "HOLDFAST_VIEW_PREFIX": "a*b"},
         {"REDIS_URL": "redis://cache", "HOLDFAST_VIEW_ANSWERS_MS": "soon"},
         {"REDIS_URL": "redis://cache", "HOLDFAST_VIEW_HTTP_PORT": "70000"},

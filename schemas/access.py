@@ -1,0 +1,76 @@
+"""Why a broker does not let a client in, said so that somebody can act on it.
+
+The clients' own errors say "timed out" or "transport failure" for a wrong password and for a
+certificate that is not trusted: what the broker refuses they tell only by callback. So who could
+not reach the brokers asks here once more, listens to the callback, and quotes what is found.
+The rule: names of settings, never their values.
+"""
+
+import time
+from collections.abc import Mapping
+from typing import Any, Final
+
+from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka.admin import AdminClient
+
+WITHIN_S: Final = 5.0  # A refusal is told at the first attempt, in the time of a handshake.
+POLL_S: Final = 0.1
+
+# The names that librdkafka gives to them have an underscore in front.
+_LOGIN_FAILED: Final = KafkaError._AUTHENTICATION  # noqa: SLF001
+_TLS_FAILED: Final = KafkaError._SSL  # noqa: SLF001
+_ALL_DOWN: Final = KafkaError._ALL_BROKERS_DOWN  # noqa: SLF001
+
+_LOGIN: Final = (
+    "the broker refuses the login: check KAFKA_SASL_USERNAME and KAFKA_SASL_PASSWORD, and that "
+    "KAFKA_SASL_MECHANISM is one that it offers"
+)
+_UNTRUSTED: Final = (
+    "the broker's certificate is not trusted: set KAFKA_SSL_CAFILE to the authority (PEM) that "
+    "issued it, and name the broker in KAFKA_BOOTSTRAP_SERVERS as the certificate does"
+)
+_TLS: Final = (
+    "no TLS connection comes about: check that KAFKA_SECURITY_PROTOCOL is the listener's, and "
+    "KAFKA_SSL_CERTFILE and KAFKA_SSL_KEYFILE, should the broker ask for a certificate"
+)
+_HUNG_UP: Final = (
+    "the broker takes the connection and hangs up: check that KAFKA_SECURITY_PROTOCOL is the one "
+    "of the listener"
+)
+
+
+def refusal(settings: Mapping[str, Any]) -> str:
+    """What keeps this client out, and what to do about it; "" when it is not refused.
+
+    Also "" when nobody is there, which the clients say well enough themselves. `settings` are
+    librdkafka's. Waits for `WITHIN_S` at most.
+    """
+    errors: list[KafkaError] = []
+    try:
+        # Level 0: what it would log is said here, once.
+        client = AdminClient({**settings, "log_level": 0, "error_cb": errors.append})
+    except KafkaException as error:  # A file that holds no certificate, or no key to it.
+        return f"the settings of Kafka's clients are refused: {error.args[0].str()}"
+    until = time.monotonic() + WITHIN_S
+    while time.monotonic() < until:
+        try:
+            client.list_topics(timeout=POLL_S)
+        except KafkaException:
+            client.poll(POLL_S)
+        else:
+            return ""
+        found = next(filter(None, map(_words, errors)), "")
+        if found or any(error.code() == _ALL_DOWN for error in errors):
+            # Everybody is down, and no error says why: they were there, and hung up.
+            return found or ("" if errors[0].code() != _ALL_DOWN else _HUNG_UP)
+    return ""
+
+
+def _words(error: KafkaError) -> str:
+    """What one error means, if it is a refusal."""
+    text = error.str()
+    if error.code() == _LOGIN_FAILED:
+        return f"{_LOGIN} ({text})"
+    if error.code() == _TLS_FAILED:
+        return f"{_UNTRUSTED if 'certificate verify failed' in text else _TLS} ({text})"
+    return ""
