@@ -274,6 +274,17 @@ def index_rows(key: bytes, value: bytes) -> Iterable[tuple[bytes, bytes]]:
     return rows
 
 
+def index_beside_due(key: bytes, value: bytes) -> list[bytes]:
+    """Keys of the index rows of a hold that has an expiry, but for the one in order of due."""
+    keys: list[bytes] = []
+    if value[20:28] != _ZERO:
+        keys.append(b"Y%b%b%b" % (value[8:20], value[:8], key[1:]))
+    order = value[28:36]
+    if order != _NO_ORDER:
+        keys.append(b"O%b%b%b" % (key[1:13], order, key[13:]))
+    return keys
+
+
 _NEVER: Final = NEVER_MS.to_bytes(8, "big")
 _ZERO: Final = bytes(8)
 

@@ -4,6 +4,7 @@ import msgspec
 import pytest
 
 from processor.engine.ports import TickWish
+from processor.inventory import expiry
 from processor.inventory.configuration import Configuration, Expiry, default
 from schemas.codes import Code
 from schemas.messages import RequestOptions
@@ -74,6 +75,65 @@ def test_a_hundred_holds_due_at_once_are_swept_in_slices() -> None:
     partition.tick()
     assert not any(key[:1] in {b"H", b"X", b"Y"} for key in partition.rows.rows)
     assert partition.available() == 1_000
+
+
+def due_at_once(partition: Partition, holds: int) -> list[str]:
+    """Ids of so many holds of 0.001 pieces out of as many pieces, all of them due now."""
+    partition.stock(holds)
+    granted: list[str] = []
+    for start in range(0, holds, 500):
+        lines = [
+            line(0.001, expires_in_ms=60_000, order_id="SO") for _ in range(min(500, holds - start))
+        ]
+        granted += [one.hold_id for one in partition.ask("RESERVE", lines).lines]
+    partition.now_ms += 60_000
+    return granted
+
+
+@pytest.mark.parametrize("grace_ms", [0, GRACE_MS])
+def test_a_burst_is_swept_in_bounded_slices_with_decisions_between_them(grace_ms: int) -> None:
+    """No slice ends more holds than its effort, all stock is free at once, each is told of once."""
+    partition = Partition(msgspec.structs.replace(default(), grace_ms=grace_ms))
+    holds = 2 * expiry.TICK_EFFORT
+    granted = due_at_once(partition, holds)
+    told: list[str] = []
+    ticks = 0
+    while len(told) < holds and ticks < 10:
+        ticks += 1
+        assert partition.reserve(holds + 1).available == holds * UNIT
+        assert len(partition.events) <= expiry.RECORD_EFFORT
+        told += [event.hold_id for event in partition.events]
+        partition.tick()
+        assert len(partition.events) <= expiry.TICK_EFFORT
+        assert {event.available for event in partition.events} <= {holds * UNIT}
+        told += [event.hold_id for event in partition.events]
+    assert sorted(told) == sorted(granted)
+    assert ticks > 1
+    assert partition.decider.wants_tick() is (TickWish.WHEN_IDLE if grace_ms else TickWish.NONE)
+    partition.now_ms += grace_ms
+    for _ in range(ticks):
+        partition.tick()
+        assert partition.events == []
+    assert not any(key[:1] in {b"H", b"X", b"Y", b"O"} for key in partition.rows.rows)
+
+
+def test_where_levels_cross_a_slice_looks_at_few_levels() -> None:
+    """What is available may cost a flow there: a slice meets no more levels than it can afford."""
+    document = default()
+    reservation = msgspec.structs.replace(document.reservation, mode="subset")
+    partition = Partition(msgspec.structs.replace(document, reservation=reservation))
+    colours = [WAREHOUSE | {"colorid": f"c{number}"} for number in range(20)]
+    for colour in colours:
+        partition.stock(1, dimensions=colour | {"sizeid": "small"})
+        assert partition.reserve(1, dimensions=colour, expires_in_ms=1_000).code == Code.ACCEPTED
+    partition.now_ms += 1_000
+    slices: list[int] = []
+    while not slices or partition.decider.wants_tick() is TickWish.AT_ONCE:
+        partition.tick()
+        slices.append(len(partition.events))
+        assert len(slices) < 20
+    assert sum(slices) == 20
+    assert max(slices) <= expiry.TICK_EFFORT // expiry.CROSSING_EFFORT
 
 
 def test_a_confirmed_hold_does_not_expire() -> None:
