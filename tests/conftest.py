@@ -3,9 +3,11 @@
 Where a server cannot be had, each test that needs it fails with the reason.
 """
 
+import os
 import signal
 import uuid
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 from hypothesis import settings as hypothesis_settings
@@ -13,11 +15,15 @@ from hypothesis import settings as hypothesis_settings
 import processor
 from compose.settings import Settings
 from processor import compiled
+from tests.support import spread
 from tests.support.servers import SessionServers, choice
 
 # A run in the background of a shell inherits an ignored SIGINT, and so would the commands that the
 # tests interrupt as Ctrl-C does.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# Servers live for seconds here: what Java's second compiler makes faster never pays its way.
+QUICK_START = "-XX:TieredStopAtLevel=1"
 
 # Timings belong in benchmarks: a busy machine must not fail a property.
 hypothesis_settings.register_profile("holdfast", deadline=None)
@@ -30,9 +36,29 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Choose the core before any test imports it."""
+    """Choose the core before any test imports it, and how the servers of the tests start."""
+    given = os.environ.get("JAVA_TOOL_OPTIONS", "")
+    if QUICK_START not in given:
+        os.environ["JAVA_TOOL_OPTIONS"] = f"{given} {QUICK_START}".lstrip()
     if config.getoption("--pure"):
         compiled.pass_by()
+    worker = getattr(config, "workerinput", None)  # Where pytest-xdist runs this as one of several.
+    if worker is not None:
+        spread.take_own_ports(int(worker["workerid"].removeprefix("gw")), worker["workercount"])
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Begin with what takes longest, where several workers are to end together."""
+    if hasattr(config, "workerinput"):
+        spread.longest_first(items)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> spread.Spread:
+    """Spread the tests over workers by the servers they share."""
+    spread.let_workers_stop_their_servers()
+    config.option.loadscopereorder = False  # It would begin with the scope of most tests.
+    return spread.Spread(config, log)
 
 
 def pytest_report_header(config: pytest.Config) -> str:

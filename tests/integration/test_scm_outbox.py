@@ -212,14 +212,21 @@ def test_a_restarted_broker_loses_and_doubles_no_row(postgres_dsn: str, tmp_path
         erp = Erp(postgres_dsn, settings, tmp_path)
         stop = threading.Event()
         codes: list[int] = []
+        port = choose_port(None)
+        ready = f"http://127.0.0.1:{port}/ready"
+
+        def run_one() -> int:
+            process = erp.start("--http-port", str(port))
+            while process.poll() is None and not stop.wait(0.05):
+                pass
+            # Before it is ready it does not yet listen to signals, and would die of this one.
+            eventually(lambda: process.poll() is not None or http_answers(ready), within_s=60)
+            process.send_signal(signal.SIGTERM)
+            return process.wait(60)
 
         def supervise() -> None:
             while not stop.is_set():
-                process = erp.start()
-                while process.poll() is None and not stop.wait(0.05):
-                    pass
-                process.send_signal(signal.SIGTERM)
-                codes.append(process.wait(60))
+                codes.append(run_one())
 
         supervisor = threading.Thread(target=supervise)
         supervisor.start()

@@ -55,6 +55,9 @@ class GatewayProcess:
             "HOLDFAST_SCHEMA_CACHE": str(home / "schemas.json"),
             "HOLDFAST_HOME": str(home),
             "HOLDFAST_GATEWAY_ENVIRONMENTS": f"{ENVIRONMENT}=compatible,{HONEST}=honest",
+            # A busy machine is slow, and a test that asks is not about that.
+            "HOLDFAST_GATEWAY_ANSWER_MS": "20000",
+            "HOLDFAST_GATEWAY_CONSISTENCY_MS": "10000",
             **environment,
         }
         self.issuer = LocalIssuer(local_keys_of(home), audience="holdfast")

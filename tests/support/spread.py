@@ -1,0 +1,96 @@
+"""How the tests are spread over the workers of pytest-xdist, where it runs them (`-n 2`).
+
+The rule: what shares servers stays together and in order, so that they are started once; what takes
+longest begins first, so that all workers end at about the same time. No worker chooses a port that
+another one may choose: several tests let a server go and start it again on the port it had.
+"""
+
+from pathlib import PurePosixPath
+from typing import Final
+
+import pytest
+from xdist.scheduler import LoadScopeScheduling
+from xdist.workermanage import NodeManager
+
+from compose import ports
+
+HTTP: Final = "the HTTP contract"
+HTTP_STARTS: Final = ("test_api_", "test_v1", "test_openapi")
+"""Files that ask the one gateway of tests/contract/conftest.py."""
+
+APART: Final = frozenset(
+    {
+        "tests/fault/test_campaign.py",
+        "tests/integration/test_bench.py",
+        "tests/integration/test_engine.py",
+        "tests/integration/test_migrate.py",
+    }
+)
+"""Files whose tests share nothing: each test brings its own servers."""
+
+SECONDS: Final = {
+    "tests/fault/test_campaign.py": 120,
+    "tests/integration/test_view.py": 119,
+    "tests/unit/test_core_from_source.py": 119,
+    "tests/integration/test_scm_outbox.py": 118,
+    HTTP: 117,
+    "tests/integration/test_gateway.py": 116,
+    "tests/integration/test_view_bench.py": 40,
+    "tests/integration/test_engine.py": 39,
+    "tests/integration/test_migrate.py": 38,
+    "tests/integration/test_bench.py": 37,
+    "tests/integration/test_run.py": 36,
+    "tests/property/test_decisions.py": 35,
+    "tests/integration/test_stack.py": 30,
+}
+"""About how long the long ones take; the order is all that matters. Others count as nothing."""
+
+SERVERS_STOP_WITHIN_S: Final = 60
+
+
+def scope_of(node_id: str) -> str:
+    """What a test must not be parted from: its file, unless it needs more company or none."""
+    path = node_id.split("::", 1)[0]
+    if path in APART:
+        return node_id
+    place = PurePosixPath(path)
+    if place.parent.name == "contract" and place.name.startswith(HTTP_STARTS):
+        return HTTP
+    return path
+
+
+def seconds_of(scope: str) -> int:
+    """How long a scope takes, as far as it matters."""
+    return SECONDS.get(scope, SECONDS.get(scope.split("::", 1)[0], 0))
+
+
+class Spread(LoadScopeScheduling):
+    """A worker that is nearly done gets the longest scope that nobody has begun."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return scope_of(nodeid)
+
+
+def longest_first(items: list[pytest.Item]) -> None:
+    """Order tests by the time of their scope, and keep each scope together."""
+    places: dict[str, int] = {}
+    for item in items:
+        places.setdefault(scope_of(item.nodeid), len(places))
+
+    def rank(item: pytest.Item) -> tuple[int, int]:
+        scope = scope_of(item.nodeid)
+        return -seconds_of(scope), places[scope]
+
+    items.sort(key=rank)
+
+
+def take_own_ports(number: int, workers: int) -> None:
+    """Leave this worker, the `number`th from 0, its share of the ports that servers may get."""
+    share = (ports.FREE_PORT_MAX + 1 - ports.FREE_PORT_MIN) // workers
+    ports.FREE_PORT_MIN += number * share
+    ports.FREE_PORT_MAX = ports.FREE_PORT_MIN + share - 1
+
+
+def let_workers_stop_their_servers() -> None:
+    """Give a worker time for it when Ctrl-C ends the run; ten seconds would leave some running."""
+    NodeManager.EXIT_TIMEOUT = SERVERS_STOP_WITHIN_S
