@@ -136,8 +136,16 @@ class Migration:
         return None
 
     def require_no_workers(self) -> None:
-        """Raise `Stop` while a worker is in the group."""
+        """Raise `Stop` while a worker is in the group.
+
+        Where no worker ever was there is no group, and perhaps nobody yet who could be asked of it.
+        """
         try:
+            listed = self._admin.list_consumer_groups(request_timeout=KAFKA_TIMEOUT_S).result()
+            if listed.errors:
+                raise listed.errors[0]
+            if topics.APP_ID not in {group.group_id for group in listed.valid}:
+                return
             described = self._admin.describe_consumer_groups(
                 [topics.APP_ID], request_timeout=KAFKA_TIMEOUT_S
             )[topics.APP_ID].result()
@@ -370,17 +378,18 @@ class _Sources:
                 key = b"E" + told.event_id.encode()
                 words = (told.product_id, told.dimension_data_source, told.dimensions)
                 organization_id = told.organization_id
+                is_stock = told.transaction is None
             else:
                 asked = self._codec.decode_request(value)
                 key = b"R" + asked.request_id.encode()
                 if not asked.lines:
                     return key, None, asked.action == "TICK"
-                line = asked.lines[0]
+                line, is_stock = asked.lines[0], False
                 words = (line.product_id, line.dimension_data_source, line.dimensions)
                 organization_id = asked.organization_id
         except Undecodable:
             return b"", None, False
-        record_key = record_key_of(self._rules, organization_id, *words)
+        record_key = record_key_of(self._rules, organization_id, *words, is_stock=is_stock)
         partition = None if record_key is None else partition_of(record_key, self._partitions)
         return key, partition, False
 

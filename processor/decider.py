@@ -167,6 +167,7 @@ class StockDecider:
             words.product_id,
             words.dimension_data_source,
             words.dimensions,
+            is_stock=isinstance(words, InventoryTransaction) and words.transaction is None,
         )
         if expected is not None:
             self._check_key(key, expected)

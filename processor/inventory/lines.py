@@ -182,12 +182,17 @@ def record_key_of(
     product_id: str,
     data_source: str,
     dimensions: Mapping[str, str],
+    *,
+    is_stock: bool = False,
 ) -> bytes | None:
-    """Key that a record with these words must carry; None where they name no partition."""
+    """Key that a record with these words must carry; None where they name no partition.
+
+    `is_stock`: it tells of stock alone, which may lie without a value of a partition dimension.
+    """
     base = base_dimensions(rules, data_source, dimensions)
     if isinstance(base, Refusal):
         return None
-    values = rules.partition_values(base)
+    values = rules.stock_values(base) if is_stock else rules.partition_values(base)
     return None if values is None else rules.record_key(organization_id, product_id, values)
 
 

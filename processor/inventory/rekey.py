@@ -60,7 +60,7 @@ class Rekeyed:
         """Put the rows of one partition as it was in their new places.
 
         Raises:
-            Unplaceable: a stock row or hold lacks a dimension that the new rule needs.
+            Unplaceable: a hold lacks a dimension that the new rule needs.
 
         """
         for key, value in rows:
@@ -98,8 +98,8 @@ class Rekeyed:
     def _add_stock(self, key: bytes, value: bytes) -> None:
         if key[13] == row.KIND_LEAF:
             leaf = row.decode_leaf(value)
-            place = (leaf.organization_id, leaf.product_id, leaf.dimensions)
-            partition, location = self._place(*place)
+            values = self._rules.stock_values(leaf.dimensions)
+            partition, location = self._at(leaf.organization_id, leaf.product_id, values)
             self._put(partition, row.leaf_key(location, leaf.dimensions), value)
         else:
             level = row.decode_level(value)
@@ -132,6 +132,11 @@ class Rekeyed:
                 f"{organization_id} {product_id} {dict(dimensions)} has no value for "
                 f"{' or '.join(self._rules.partition_dimensions)}"
             )
+        return self._at(organization_id, product_id, values)
+
+    def _at(
+        self, organization_id: str, product_id: str, values: tuple[str, ...]
+    ) -> tuple[int, bytes]:
         key = self._rules.record_key(organization_id, product_id, values)
         partition = partition_of(key, len(self.partitions))
         return partition, location_hash(organization_id, product_id, values)

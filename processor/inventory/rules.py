@@ -170,8 +170,15 @@ class Rules:
 
     def partition_values(self, dimensions: Mapping[str, str]) -> tuple[str, ...] | None:
         """Values of the partition dimensions, None if one is missing."""
-        values = tuple(dimensions.get(name, "") for name in self.partition_dimensions)
+        values = self.stock_values(dimensions)
         return values if all(values) else None
+
+    def stock_values(self, dimensions: Mapping[str, str]) -> tuple[str, ...]:
+        """Where stock lies: an empty value of a partition dimension is a place of its own.
+
+        Nothing is promised from there, for a reservation names every partition dimension.
+        """
+        return tuple(dimensions.get(name, "") for name in self.partition_dimensions)
 
     def record_key(
         self, organization_id: str, product_id: str, partition_values: Sequence[str]

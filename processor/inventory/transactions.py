@@ -200,8 +200,8 @@ def _locate(
     base = base_dimensions(state.rules, event.dimension_data_source, named)
     if isinstance(base, Refusal):
         return base
-    values = state.rules.partition_values(base)
-    if values is None:
+    values = state.rules.stock_values(base)
+    if event.transaction is not None and not all(values):  # Holds are taken over where they are.
         return Refusal(
             Code.PARTITION_DIMENSION_MISSING, ", ".join(state.rules.partition_dimensions)
         )

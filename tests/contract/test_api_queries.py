@@ -78,6 +78,22 @@ def test_groups_of_the_documented_rows(catalogue: Shop) -> None:
     }
 
 
+def test_stock_without_site_and_warehouse_is_kept_and_promised_to_nobody(shop: Shop) -> None:
+    """By location it is posted as in the original, counted by product, and reserved nowhere."""
+    shop.post("onhand", shop.change(10))
+    body = shop.change(5)
+    body["dimensions"] = {"colorId": "red"}
+    assert shop.post("onhand", body).json()["statusCode"] == 200
+    assert shop.post("onhand", body).json()["statusCode"] == 200, "the same id once more"
+    assert by(query(shop).json()) == {(): 15}
+    found = query(shop, "siteId", "locationId").json()
+    here, nowhere = sorted(found, key=lambda one: -one["quantities"]["pos"]["inbound"])
+    assert here["dimensions"] == {"siteid": "1", "locationid": "11"}
+    assert not any(nowhere["dimensions"].values())
+    said = shop.post("onhand/reserve", shop.reservation(11)).json()
+    assert (said["statusCode"], said["available"]) == (500, 10)
+
+
 def test_filters_and_get_say_the_same(catalogue: Shop) -> None:
     """A filter narrows; GET by query string answers the same array."""
     place = {"siteId": ["1"], "locationId": ["11"], "ColorId": ["Red"]}

@@ -14,11 +14,13 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from compose.stack import LocalStack
+from holdfast.changelog import committed_rows
 from holdfast.cli import app
 from holdfast.commands.topics import ensure_topics
 from holdfast.migration import STAGING, Migration
 from holdfast.service_process import worker_process
 from processor.inventory.configuration import PartitionRule, default, dump
+from processor.inventory.rows import KIND_LEAF, decode_leaf
 from producers.channel import ChannelClient, Item
 from producers.settings import Settings
 from schemas import topics
@@ -29,6 +31,8 @@ pytestmark = pytest.mark.kafka
 
 PRODUCTS = [f"P{number}" for number in range(12)]
 UNIT = 1_000_000
+BY_PRODUCT = PartitionRule(rule="by-product")
+BUCKETS = PartitionRule(rule="by-location-and-product", buckets=8)
 
 
 class Site:
@@ -65,9 +69,8 @@ class Site:
         }
         return CliRunner().invoke(app, list(words), env=environment)
 
-    def document(self) -> str:
-        """Name of a file with the next version, by product."""
-        rule = PartitionRule(rule="by-product")
+    def document(self, rule: PartitionRule = BY_PRODUCT) -> str:
+        """Name of a file with a later version under this rule."""
         path = self.directory / "next.yaml"
         path.write_text(dump(msgspec.structs.replace(default(), version=7, partition=rule)))
         return str(path)
@@ -159,6 +162,53 @@ def test_another_rule_and_count_with_the_same_stock(site: Site) -> None:
         assert granted(client.reserve(item("P0"), 8)).lines[0].available == 2 * UNIT
     audited = site.run("audit", "--json")
     assert audited.exit_code == 0, audited.output
+
+
+def test_before_the_first_worker_and_then_by_location_and_product(site: Site) -> None:
+    """Empty topics are replaced, undecided records refuse it; a warehouse is spread by product."""
+    empty = site.run("migrate", "--partitions", "3", "--yes", "--json")
+    assert empty.exit_code == 0, empty.output
+    told = json.loads(empty.stdout.strip().splitlines()[-1])
+    assert (told["holds"], told["partitions"], told["switched"]) == (0, 3, True)
+    assert site.partitions(topics.REQUESTS) == 3
+    hasty = msgspec.structs.replace(site.settings, timeout_ms=200)
+    with ChannelClient(hasty, "shop") as client:
+        client.reserve(item("P0"), 1, request_id="before the first worker")
+    waits = site.run("migrate", "--partitions", "2", "--yes")
+    assert waits.exit_code == 2
+    assert "1 record(s) wait to be decided" in waits.output
+    with site.worker() as worker, ChannelClient(site.settings, "shop") as client:
+        worker.wait_until_ready()
+        holds = fill(client)
+    moved = site.run("migrate", site.document(BUCKETS), "--partitions", "4", "--yes", "--json")
+    assert moved.exit_code == 0, moved.output
+    told = json.loads(moved.stdout.strip().splitlines()[-1])
+    assert (told["holds"], told["partitions"]) == (24, 4)
+    of = location_partitions(site)
+    assert len({of[product, "11"] for product in PRODUCTS}) > 1, "one warehouse is not spread"
+    with site.worker() as worker, ChannelClient(site.settings, "shop") as client:
+        worker.wait_until_ready()
+        for number, product in enumerate(PRODUCTS):
+            assert available(client, product) == available(client, product, "12") == 7 + number
+            again = client.reserve(item(product), 3, request_id=f"{product}-11", order_id="SO")
+            assert isinstance(again, ReservationResult)
+            assert (again.replayed, again.lines[0].hold_id) == (True, holds[product])
+        granted(client.release(item("P0"), holds["P0"]))
+        event = client.on_hand(item("P0"), {"fno.physicalinvent": 1}, source="fno")
+        assert isinstance(event, InventoryEvent)
+        assert granted(client.reserve(item("P0"), 11)).lines[0].available == 0
+    audited = site.run("audit", "--json")
+    assert audited.exit_code == 0, audited.output
+
+
+def location_partitions(site: Site) -> dict[tuple[str, str], int]:
+    """Product and warehouse to the partition whose changelog has the stock row."""
+    found: dict[tuple[str, str], int] = {}
+    for number, rows in committed_rows(site.settings, lambda key: key[:1] == b"P"):
+        leaves = [decode_leaf(value) for key, value in rows.items() if key[13] == KIND_LEAF]
+        for leaf in leaves:
+            found[leaf.product_id, leaf.dimensions["locationid"]] = number
+    return found
 
 
 def test_what_waits_to_be_decided_stops_it_and_an_interrupted_run_goes_on(

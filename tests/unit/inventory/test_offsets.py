@@ -6,9 +6,10 @@ import msgspec
 import pytest
 
 from processor.inventory.configuration import Configuration, default
+from processor.inventory.rows import KIND_LEAF, decode_leaf
 from schemas.codes import Code
-from schemas.messages import MeasureChange, RequestOptions
-from tests.support.partition import RED, RED_SMALL, UNIT, WAREHOUSE, Partition, pieces
+from schemas.messages import MeasureChange, RequestOptions, TransactionStatus
+from tests.support.partition import RED, RED_SMALL, UNIT, WAREHOUSE, Partition, line, pieces
 
 BLUE_SMALL = RED_SMALL | {"colorid": "blue"}
 
@@ -360,6 +361,11 @@ def test_one_event_may_carry_several_measures_sources_and_rows() -> None:
     assert (partition.available(), partition.available(BLUE_SMALL)) == (8, 1)
 
 
+RESERVED = TransactionStatus(
+    transaction_id="T1", status="RESERVED_PHYSICAL", sequence=1, quantity=UNIT
+)
+
+
 @pytest.mark.parametrize(
     ("words", "code"),
     [
@@ -370,7 +376,7 @@ def test_one_event_may_carry_several_measures_sources_and_rows() -> None:
         ({"changes": {"pos.inbound": 1}, "event_id": ""}, Code.REQUEST_ID_INVALID),
         ({"changes": {"pos.inbound": 1}, "dimensions": RED | {"x": "y"}}, Code.DIMENSION_UNKNOWN),
         (
-            {"changes": {"pos.inbound": 1}, "dimensions": {"siteid": "1"}},
+            {"changes": {}, "dimensions": {"siteid": "1"}, "transaction": RESERVED},
             Code.PARTITION_DIMENSION_MISSING,
         ),
     ],
@@ -383,6 +389,38 @@ def test_an_event_that_may_not_be_applied_changes_nothing(
     partition.stock(10)
     assert partition.tell(words.pop("changes"), **words).code == code
     assert partition.available() == 10
+
+
+@pytest.mark.parametrize(
+    ("dimensions", "key"),
+    [({}, b"usmf||"), ({"siteid": "1", "colorid": "red"}, b"usmf|1|"), ({"siteid": ""}, b"usmf||")],
+)
+def test_stock_without_a_warehouse_is_kept_and_nothing_is_promised_from_it(
+    dimensions: dict[str, str], key: bytes
+) -> None:
+    """By location the empty value is a place of its own, with a key of its own: deltas, counts."""
+    partition = Partition()
+    partition.stock(3)
+    arrived = partition.stock(10, dimensions=dimensions, key=key, event_id="once")
+    assert (arrived.code, arrived.dimensions) == (Code.APPLIED, dimensions)
+    again = partition.stock(10, dimensions=dimensions, key=key, event_id="once")
+    assert again.code == Code.DUPLICATE
+    words = {"mode": "SET", "modified_at_ms": 5_000}
+    assert partition.stock(7, dimensions=dimensions, key=key, **words).code == Code.APPLIED
+    leaves = [
+        decode_leaf(value)
+        for name, value in partition.rows.rows.items()
+        if name[:1] == b"P" and name[13] == KIND_LEAF
+    ]
+    assert [(leaf.dimensions, leaf.quantities["fno.physicalinvent"]) for leaf in leaves][1:] == [
+        ({name: value for name, value in dimensions.items() if value}, 7 * UNIT)
+    ]
+    assert partition.available() == 3
+    refused = partition.ask("RESERVE", [line(1, dimensions=dimensions)], key=key)
+    assert refused.lines[0].code == Code.PARTITION_DIMENSION_MISSING
+    with pytest.raises(AssertionError):  # No TRANSACTION event, but a dead letter.
+        partition.stock(1, dimensions=dimensions, key=b"usmf|1|11")
+    assert [letter.code for letter in partition.dead_letters] == [Code.KEY_MISMATCH]
 
 
 def test_a_count_replaces_and_an_older_count_loses() -> None:

@@ -142,6 +142,17 @@ def test_a_row_without_a_needed_dimension_stops_everything() -> None:
         rekeyed(partition, by("by-location"))
 
 
+def test_stock_without_a_warehouse_has_a_place_by_location() -> None:
+    """The empty location: its rows move there, and back, and no total changes."""
+    partition = Partition(by("by-product", version=1))
+    partition.stock(5, dimensions={"colorid": "red"}, key=b"usmf|D0002")
+    before = totals([partition.rows.rows.items()])
+    rows = rekeyed(partition, by("by-location"))
+    assert totals(each.items() for each in rows) == before
+    (number,) = [n for n, each in enumerate(rows) if any(key[:1] == b"P" for key in each)]
+    assert number == partition_of(b"usmf||", PARTITIONS)
+
+
 def index_rows(partition: Partition) -> list[tuple[bytes, bytes]]:
     """Rows that no changelog holds."""
     local = partition.domain.local_kinds
