@@ -22,18 +22,24 @@ class BuildExtensions(build_ext):
         (room / CORE["MANIFEST"]).unlink(missing_ok=True)
         super().run()
         suffix = self.get_ext_filename("x").removeprefix("x")
-        if all((room / name).with_suffix(suffix).exists() for name in CORE["SOURCES"]):
+        if all((room / name).with_suffix(suffix).exists() for name in CORE["BUILT"]):
             CORE["write_manifest"](room)
 
 
-def codec() -> list[Extension]:
-    """The codec, by Cython."""
+def by_cython() -> list[Extension]:
+    """The codec, and the way of batches into librdkafka."""
     try:
         from Cython.Build import cythonize  # noqa: PLC0415 - may be missing
     except ImportError:
         return []
-    source = Extension("schemas._compiled", ["schemas/_compiled.pyx"], extra_compile_args=["-O2"])
-    built: list[Extension] = cythonize([source], build_dir="build")
+    sources = ["schemas/_compiled.pyx", *(f"processor/{name}" for name in CORE["BY_CYTHON"])]
+    extensions = [
+        Extension(
+            source.removesuffix(".pyx").replace("/", "."), [source], extra_compile_args=["-O2"]
+        )
+        for source in sources
+    ]
+    built: list[Extension] = cythonize(extensions, build_dir="build")
     return built
 
 
@@ -52,7 +58,7 @@ def core() -> list[Extension]:
     )
 
 
-EXTENSIONS = [*codec(), *core()]
+EXTENSIONS = [*by_cython(), *core()]
 for extension in EXTENSIONS:
     extension.optional = True  # Here, because both makers forget it.
 

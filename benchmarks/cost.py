@@ -21,7 +21,7 @@ from benchmarks.check import WrongAnswerError
 from benchmarks.load import ORGANIZATION
 from benchmarks.machine import this_machine
 from processor.decider import StockDomain
-from processor.engine.ports import Message, Outputs
+from processor.engine.ports import Outputs
 from processor.engine.rows import PartitionRows
 from processor.engine.store import PartitionStore, Position, shared_cache
 from processor.inventory.configuration.presets import default
@@ -115,7 +115,7 @@ class Bench:
         self._rows = PartitionRows(self._store, self._domain.group_length)
         self._decider = self._domain.open(0, 1, self._rows, None)
         self._offset = 0
-        self._answers: list[Message] = []  # The last one of each batch, to be checked.
+        self._answers: list[bytes | None] = []  # The last one of each batch, to be checked.
         self.row_bytes: Counter[str] = Counter()
         self.row_counts: Counter[str] = Counter()
 
@@ -165,8 +165,8 @@ class Bench:
 
     def _check(self) -> None:
         """A refusal costs less than a hold: what was measured must have been granted."""
-        for message in self._answers:
-            result = self._codec.decode_result(message["value"])
+        for answer in self._answers:
+            result = self._codec.decode_result(answer)
             if result.code != Code.ACCEPTED:
                 raise WrongAnswerError(f"cost: {result.request_id} ended with {result.code}")
         self._answers.clear()
@@ -192,7 +192,7 @@ class Bench:
     def _batch(self, records: Sequence[_Record]) -> None:
         outputs = Outputs(self._domain.output_topics)
         self._decider.decide(records, outputs)
-        self._answers += outputs.messages[topics.RESULTS][-1:]
+        self._answers += [value for _, value in outputs.messages[topics.RESULTS][-1:]]
         self._decider.checkpoint()
         changes = self._rows.seal()
         self._store.apply(changes, Position(self._offset, 0, "bench"))

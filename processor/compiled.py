@@ -41,13 +41,15 @@ SOURCES: Final = (
         )
     ),
 )
+BY_CYTHON: Final = ("engine/_producing.pyx",)  # Has a pure twin beside it, not of itself.
 MANIFEST: Final = "compiled.json"
+BUILT: Final = (*SOURCES, *BY_CYTHON)
 _ROOM: Final = Path(__file__).parent
 
 
 def digests(room: Path = _ROOM) -> dict[str, str]:
     """Digest of every source that is compiled."""
-    return {name: sha256((room / name).read_bytes()).hexdigest() for name in SOURCES}
+    return {name: sha256((room / name).read_bytes()).hexdigest() for name in BUILT}
 
 
 def is_current(room: Path = _ROOM) -> bool:
@@ -67,7 +69,7 @@ def write_manifest(room: Path) -> None:
 
 def pass_by() -> None:
     """From here on, import the sources even where there are extension modules."""
-    for name in SOURCES:
+    for name in BUILT:
         folder = str((_ROOM / name).parent)
         sys.path_importer_cache[folder] = FileFinder(folder, (SourceFileLoader, SOURCE_SUFFIXES))
 

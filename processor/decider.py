@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 from processor.engine import metrics
-from processor.engine.ports import Message, Outputs, Record, Rows, TickWish
+from processor.engine.ports import Outputs, Record, Rows, TickWish
 from processor.inventory import expiry, rows as row
 from processor.inventory.auditor import Auditor
 from processor.inventory.configuration import Configuration, default
@@ -131,8 +131,7 @@ class StockDecider:
     def _answer(self, result: ReservationResult, record: Record, outputs: Outputs) -> None:
         key = result.request_id.encode()
         value = self._codec.encode_result(result)
-        message: Message = {"key": key, "value": value}
-        outputs.messages[topics.RESULTS].append(message)
+        outputs.messages[topics.RESULTS].append((key, value))
         if record.headers:
             self._replies.copy(record.headers, key, value, outputs)
 
@@ -227,11 +226,7 @@ class StockDecider:
     def _tell(self, events: Iterable[InventoryEvent], outputs: Outputs) -> None:
         messages = outputs.messages[topics.EVENTS]
         for event in events:
-            message: Message = {
-                "key": event.source_id.encode(),
-                "value": self._codec.encode_event(event),
-            }
-            messages.append(message)
+            messages.append((event.source_id.encode(), self._codec.encode_event(event)))
 
     def _bury(self, record: Record, refusal: Undecodable | Misplaced, outputs: Outputs) -> None:
         letter = DeadLetter(
@@ -244,11 +239,9 @@ class StockDecider:
             key=record.key,
             value=record.value,
         )
-        message: Message = {
-            # A huge key unpacked from a small batch must not stop the partition.
-            "key": record.key and record.key[: limits.DEAD_LETTER_KEY_BYTES_MAX],
-            "value": self._codec.encode_dead_letter(letter),
-        }
+        # A huge key unpacked from a small batch must not stop the partition.
+        key = record.key and record.key[: limits.DEAD_LETTER_KEY_BYTES_MAX]
+        message = (key, self._codec.encode_dead_letter(letter))
         outputs.messages[topics.DEAD_LETTERS].append(message)
 
 

@@ -26,7 +26,7 @@ from processor.engine.faults import crash_points, fail_stop
 from processor.engine.membership import check_layout
 from processor.engine.ownership import EngineTableManager, Kafka, Ownership
 from processor.engine.ports import Domain
-from processor.engine.record_batches import read_any_header
+from processor.engine.record_batches import replace_parsing
 from processor.engine.restore import OffsetReader, Restorer
 from processor.engine.standby import Standby
 from processor.engine.ticks import TICK_SECONDS, Ticker
@@ -35,7 +35,7 @@ from processor.engine.transport import BatchTransport, Polled
 
 INIT_TIMEOUT_S: Final = 60.0  # Fencing waits for what an earlier incarnation left open.
 STOP_SECONDS_MAX: Final = 4.5
-COLLECT_SECONDS: Final = 2.0  # Each time over what was allocated since: short pauses.
+COLLECT_SECONDS: Final = 10.0  # Each time over what was allocated since; cycles are few.
 
 log = structlog.get_logger(__name__)
 
@@ -155,7 +155,7 @@ def create_app(settings: EngineSettings, domain: Domain, kafka: Kafka) -> Engine
 
     """
     check_layout(settings.group_instance_id)
-    read_any_header()
+    replace_parsing()
     app = EngineApp(
         settings.app_id,
         broker=[f"kafka://{address}" for address in settings.bootstrap.split(",")],

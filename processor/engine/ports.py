@@ -8,10 +8,9 @@ order over the same rows give the same rows and outputs.
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from enum import Enum
-from typing import Any, Protocol
+from typing import Protocol
 
-# A message of confluent-kafka's `produce_batch`: {"key": bytes | None, "value": bytes}.
-Message = dict[str, Any]
+Message = tuple[bytes | None, bytes | None]  # Key and value.
 
 
 class Record(Protocol):

@@ -13,7 +13,8 @@ import msgspec
 from confluent_kafka import KafkaError, KafkaException, Producer, TopicPartition
 
 from processor.engine.faults import Fault
-from processor.engine.ports import Message, Outputs
+from processor.engine.ports import Outputs
+from processor.engine.producing import ANY_PARTITION, batches_of, check
 from processor.engine.rows import Changes
 from schemas.limits import MESSAGE_BYTES_MAX
 
@@ -76,7 +77,7 @@ class TransactionWriter:
     ) -> None:
         self._changelog = changelog
         self._dead_letters = dead_letters
-        self._local_kinds = local_kinds
+        self._local_kinds = bytes(local_kinds)
         self._reach = reach
         self._committed_at = 0.0  # time.perf_counter()
         self._producer = Producer(
@@ -98,6 +99,8 @@ class TransactionWriter:
                 "message.max.bytes": MESSAGE_BYTES_MAX,
             }
         )
+
+        self._batches = batches_of(self._producer)
 
     def start(self, timeout_s: float) -> None:
         """Fence an earlier incarnation of this worker and abort what it left open.
@@ -157,8 +160,8 @@ class TransactionWriter:
 
     def _produce_outputs(self, partition: int, outputs: Outputs) -> None:
         for topic, messages in outputs.messages.items():
-            # confluent-kafka 2.16 documents a partition per message, and ignores it.
-            self._produce(topic, messages, None if topic == self._dead_letters else partition)
+            to = ANY_PARTITION if topic == self._dead_letters else partition
+            check(topic, self._batches.queue(topic, to, messages))
         for topic, wanted, key, value, headers in outputs.addressed:
             where = {} if wanted is None else {"partition": wanted}
             self._producer.produce(topic, value=value, key=key, headers=headers, **where)
@@ -168,28 +171,19 @@ class TransactionWriter:
 
         The returned list gets the last one's offset on delivery.
         """
-        local_kinds = self._local_kinds
-        messages: list[Message] = [
-            {"key": key, "value": value} for key, value in rows.items() if key[0] not in local_kinds
-        ]
+        topic = self._changelog
+        last, value = next(reversed(rows.items()))
+        check(topic, self._batches.queue_rows(topic, partition, rows, self._local_kinds, last))
         end: list[int] = []
 
         def delivered(error: KafkaError | None, message: Any) -> None:
             if error is None:
                 end.append(message.offset() + 1)
 
-        messages[-1]["callback"] = delivered
-        self._produce(self._changelog, messages, partition)
+        self._producer.produce(
+            topic, value=value, key=last, partition=partition, on_delivery=delivered
+        )
         return end
-
-    def _produce(self, topic: str, messages: list[Message], partition: int | None = None) -> None:
-        if not messages:
-            return
-        where = () if partition is None else (partition,)
-        queued = self._producer.produce_batch(topic, messages, *where)
-        if queued != len(messages):
-            errors = {str(message["_error"]) for message in messages if "_error" in message}
-            raise Fault(f"{len(messages) - queued} messages for {topic} refused: {errors}")
 
     def _retrying(self, call: Callable[[], Any]) -> None:
         for _ in range(COMMIT_RETRIES_MAX):

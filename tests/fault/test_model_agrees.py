@@ -73,8 +73,7 @@ def written(ledgers: Sequence[Ledger], topic: str) -> list[SourceRecord]:
     records: list[SourceRecord] = []
     for ledger in ledgers:
         partition = 0 if topic == topics.DEAD_LETTERS else ledger.partition
-        for message in ledger.outputs.messages[topic]:
-            key, value = message["key"], message["value"]
+        for key, value in ledger.outputs.messages[topic]:
             records.append(SourceRecord(topic, partition, len(records), START_MS, key, value))
     return records
 
@@ -100,8 +99,8 @@ def run(seed: int, *, restarts: bool) -> tuple[History, Wire]:
             seen = len(ledger.outputs.messages[topics.RESULTS])
             ledger.decide(batch)
             batch.clear()
-            for message in ledger.outputs.messages[topics.RESULTS][seen:]:
-                load.learn(wire.read(message["value"], "ReservationResult"))
+            for _, value in ledger.outputs.messages[topics.RESULTS][seen:]:
+                load.learn(wire.read(value, "ReservationResult"))
             if restarts and draw.random() < 0.2:
                 ledger.restart()
     for (partition, _), batch in pending.items():

@@ -23,14 +23,13 @@ class CountingDecider:
         for record in records:
             self._decided += 1
             if record.value == b"junk":
-                letter = {"value": record.value, "key": record.key}
-                outputs.messages[topics.DEAD_LETTERS].append(letter)
+                outputs.messages[topics.DEAD_LETTERS].append((record.key, record.value))
                 continue
             key = record.key or b""
             count = int(self._rows.get(b"K" + key) or b"0") + 1
             self._rows.put(b"K" + key, b"%d" % count)
             answer = b"%s=%d@%d" % (key, count, record.offset)
-            answers.append({"key": key, "value": answer})
+            answers.append((key, answer))
 
     def checkpoint(self) -> bytes:
         """Number of records decided."""

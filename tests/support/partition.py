@@ -71,11 +71,12 @@ class Partition:
         self.decider.decide([cast("Record", record)], outputs)
         self.commit()
         messages = outputs.messages
-        self.written += [message["value"] for of in messages.values() for message in of]
-        self.events = [CODEC.decode_event(message["value"]) for message in messages[topics.EVENTS]]
-        letters = [message["value"] for message in messages[topics.DEAD_LETTERS]]
-        self.dead_letters = [CODEC.decode_dead_letter(letter) for letter in letters]
-        return [CODEC.decode_result(message["value"]) for message in messages[topics.RESULTS]]
+        self.written += [value for of in messages.values() for _, value in of if value]
+        self.events = [CODEC.decode_event(value) for _, value in messages[topics.EVENTS]]
+        self.dead_letters = [
+            CODEC.decode_dead_letter(value) for _, value in messages[topics.DEAD_LETTERS]
+        ]
+        return [CODEC.decode_result(value) for _, value in messages[topics.RESULTS]]
 
     def commit(self) -> None:
         """What the engine does behind a batch."""
