@@ -71,6 +71,9 @@ def _words(error: KafkaError) -> str:
     text = error.str()
     if error.code() == _LOGIN_FAILED:
         return f"{_LOGIN} ({text})"
-    if error.code() == _TLS_FAILED:
-        return f"{_UNTRUSTED if 'certificate verify failed' in text else _TLS} ({text})"
+    # Now and then a failed handshake comes under the code of a lost connection.
+    if "certificate verify failed" in text:
+        return f"{_UNTRUSTED} ({text})"
+    if error.code() == _TLS_FAILED or "in state SSL_HANDSHAKE" in text:
+        return f"{_TLS} ({text})"
     return ""

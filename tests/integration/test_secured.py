@@ -1,0 +1,347 @@
+"""Every room against servers that are secured.
+
+A broker with TLS, and SASL or certificates; a Redis with TLS and a user for the view's keys alone.
+Who is not let in says why and what to do about it, and no secret is in any log.
+"""
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+import uuid
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import httpx
+import pytest
+
+from compose.ports import free_port
+from compose.settings import Settings as StackSettings
+from holdfast.service_process import Service, start_service
+from processor.view.queries import RedisQueries
+from processor.view.settings import ViewSettings
+from producers.channel import ChannelClient, ChannelError, Item, granted
+from producers.settings import Settings
+from schemas.access import refusal
+from schemas.messages import InventoryEvent, ReservationResult
+from schemas.queries import HoldQuery, HoldView
+from tests.support import secured
+from tests.support.certificate import certificate
+from tests.support.eventually import eventually
+from tests.support.secured import Secured
+
+pytestmark = [pytest.mark.kafka, pytest.mark.timeout(240)]
+
+HERE: Final = {"siteid": "1", "locationid": "11"}
+UNIT: Final = 1_000_000
+WRONG: Final = "wrong-hunter2"
+SECRETS: Final = (secured.PASSWORD, secured.REDIS_PASSWORD, WRONG)
+ENDS_WITHIN_S: Final = 90
+WEBHOOK_SECRET: Final = "a-webhook-secret-of-some-length"
+ROWS: Final = "event_id,company,product,transaction_id,revision,quantity,site,warehouse,status\n"
+
+Environment = dict[str, str]
+
+
+@pytest.fixture(scope="module")
+def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secured]:
+    """The two secured servers."""
+    started = secured.start(StackSettings.from_environment(), tmp_path_factory.mktemp("secured"))
+    yield started
+    started.stop()
+
+
+@pytest.fixture(scope="module")
+def logs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of what every process of this module says."""
+    return tmp_path_factory.mktemp("logs")
+
+
+@pytest.fixture(scope="module")
+def environment(servers: Secured, registry_url: str, logs: Path) -> Environment:
+    """What every process is told: user, password, authority; and a home where nothing runs."""
+    return {
+        **servers.environment,
+        "SCHEMA_REGISTRY_URL": registry_url,
+        "HOLDFAST_SCHEMA_CACHE": str(logs / "schemas.json"),
+        "HOLDFAST_HOME": str(logs / "home"),
+        "HOLDFAST_WEBHOOK_SECRETS": WEBHOOK_SECRET,
+    }
+
+
+def holdfast(words: list[str], environment: Mapping[str, str], log: Path) -> tuple[int, str]:
+    """Run a command to its end; its exit code and what it said, which is kept as well."""
+    done = subprocess.run(
+        [sys.executable, "-m", "holdfast", *words],
+        env={**os.environ, **environment},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=ENDS_WITHIN_S,
+        check=False,
+    )
+    with log.open("a", encoding="utf-8") as kept:
+        kept.write(done.stdout)
+    return done.returncode, done.stdout
+
+
+@pytest.fixture(scope="module")
+def topics(environment: Environment, logs: Path) -> Environment:
+    """The environment, once the topics are made and the schemas registered through it."""
+    words = ["topics", "create", "--partitions", str(secured.PARTITIONS)]
+    code, said = holdfast(words, environment, logs / "topics.log")
+    assert code == 0, said
+    return environment
+
+
+def services(environment: Environment, logs: Path, name: str) -> list[Service]:
+    """A worker, a view and a connector, each started by its command and told by environment."""
+    ports = {room: free_port() for room in ("worker", "view", "connector")}
+    words: dict[str, list[object]] = {
+        "worker": ["worker", "--data-dir", logs / f"worker-{name}", "--web-port", free_port()],
+        "view": ["view", "run"],
+        "connector": ["connector", "run", "--webhook", free_port(), "--name", name],
+    }
+    return [
+        start_service(
+            room,
+            [*words[room], "--http-port", port],
+            ready_url=f"http://127.0.0.1:{port}/ready",
+            log_path=logs / f"{room}-{name}.log",
+            environment=environment,
+        )
+        for room, port in ports.items()
+    ]
+
+
+@pytest.fixture(scope="module", params=["SASL_SSL", "SSL"])
+def let_in(
+    request: pytest.FixtureRequest, servers: Secured, topics: Environment, logs: Path
+) -> Iterator[Environment]:
+    """The environment of rooms that run: by SCRAM over TLS, then by certificates of their own."""
+    told = topics if request.param == "SASL_SSL" else {**topics, **servers.mutual}
+    running = services(told, logs, f"by-{request.param.lower()}")
+    try:
+        for service in running:
+            service.wait_until_ready()
+        yield told
+    finally:
+        for service in reversed(running):
+            service.stop()
+
+
+def settings_of(environment: Environment) -> Settings:
+    """Settings of a channel client told by this environment."""
+    return Settings.from_environment(environment=environment, given={"connect_timeout_ms": 3_000})
+
+
+async def holds_of(environment: Environment, product: str) -> list[HoldView]:
+    """What the view says is held of a product."""
+    queries = RedisQueries(ViewSettings.from_environment(environment=environment))
+    try:
+        page = await queries.holds(HoldQuery(organization_id="usmf", product_id=product))
+    finally:
+        await queries.close()
+    return list(page.holds)
+
+
+def test_reserved_end_to_end(let_in: Environment, logs: Path, tmp_path: Path) -> None:
+    """Client, worker, view and connector do their work over secured connections alone."""
+    item = Item("usmf", f"P-{uuid.uuid4().hex[:8]}", HERE)
+    with ChannelClient(settings_of(let_in), "web-shop") as client:
+        event = client.on_hand(item, {"fno.physicalinvent": 5}, source="fno")
+        assert isinstance(event, InventoryEvent)
+        assert event.available == 5 * UNIT
+        held = client.reserve(item, 2, order_id="SO-1")
+        assert isinstance(held, ReservationResult)
+        assert granted(held)
+    seen = eventually(lambda: asyncio.run(holds_of(let_in, item.product_id)))
+    assert [(hold.hold_id, hold.quantity) for hold in seen] == [(held.lines[0].hold_id, 2 * UNIT)]
+    row = f"{item.product_id},usmf,{item.product_id},T-1,1,1,1,11,created\n"
+    (tmp_path / "rows.csv").write_text(ROWS + row)
+    words = ["connector", "run", "--file", str(tmp_path / "rows.csv"), "--name", item.product_id]
+    code, said = holdfast([*words, "--json"], let_in, logs / "file.log")
+    assert code == 0, said
+    assert json.loads(said.splitlines()[-1])["published"] == 1
+
+
+def test_gateway_serves_a_secured_stack(let_in: Environment, logs: Path) -> None:
+    """The HTTP interface writes and reads over secured connections."""
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+    gateway = start_service(
+        "gateway",
+        ["gateway", "--port", port],
+        ready_url=f"{url}/health/ping",
+        log_path=logs / f"gateway-{port}.log",
+        environment=let_in,
+    )
+    try:
+        gateway.wait_until_ready()
+        _, token = holdfast(["token"], let_in, logs / "token.log")
+        product = f"P-{uuid.uuid4().hex[:8]}"
+        change = {
+            "id": f"on-hand-{product}",
+            "organizationId": "usmf",
+            "productId": product,
+            "dimensions": {"siteId": "1", "locationId": "11"},
+            "quantities": {"pos": {"inbound": 5}},
+        }
+        query = {
+            "filters": {
+                "organizationId": ["usmf"],
+                "productId": [product],
+                "siteId": ["1"],
+                "locationId": ["11"],
+            }
+        }
+        base = f"{url}/api/environment/default/onhand"
+        assert asked(base, change, token.strip())
+        found = asked(f"{base}/indexquery", query, token.strip())
+        assert found[0]["quantities"]["pos"]["inbound"] == 5
+    finally:
+        gateway.stop()
+
+
+def asked(url: str, body: object, token: str) -> Any:
+    """Answer of the gateway to a POST."""
+    answer = httpx.post(url, json=body, headers={"Authorization": f"Bearer {token}"}, timeout=30)
+    assert answer.status_code == 200, answer.text
+    return answer.json()
+
+
+def test_plain_mechanism_is_let_in(topics: Environment) -> None:
+    """The other mechanism that the broker offers works as well, inside TLS."""
+    told = {**topics, "KAFKA_SASL_MECHANISM": "PLAIN"}
+    assert refusal(Settings.from_environment(environment=told).librdkafka()) == ""
+    with ChannelClient(settings_of(told), "web-shop"):
+        pass
+
+
+LOGIN: Final = "check KAFKA_SASL_USERNAME and KAFKA_SASL_PASSWORD"
+UNTRUSTED: Final = "set KAFKA_SSL_CAFILE"
+PROTOCOL: Final = "check that KAFKA_SECURITY_PROTOCOL is the one of the listener"
+
+
+@pytest.fixture(params=["password", "user", "mechanism", "certificate", "protocol"])
+def kept_out(
+    request: pytest.FixtureRequest, topics: Environment, tmp_path: Path
+) -> tuple[Environment, str]:
+    """An environment that is wrong in one thing, and what must be said about it."""
+    stranger, _ = certificate(tmp_path)
+    wrong: dict[str, tuple[Environment, str]] = {
+        "password": ({"KAFKA_SASL_PASSWORD": WRONG}, LOGIN),
+        "user": ({"KAFKA_SASL_USERNAME": "nobody"}, LOGIN),
+        "mechanism": ({"KAFKA_SASL_MECHANISM": "SCRAM-SHA-256"}, LOGIN),
+        "certificate": ({"KAFKA_SSL_CAFILE": str(stranger)}, UNTRUSTED),
+        "protocol": ({"KAFKA_SECURITY_PROTOCOL": "PLAINTEXT"}, PROTOCOL),
+    }
+    changed, told = wrong[request.param]
+    return {**topics, **changed}, told
+
+
+def test_client_that_is_kept_out_says_why(kept_out: tuple[Environment, str]) -> None:
+    """The channel client's error names the variable to look at, and quotes no secret."""
+    environment, told = kept_out
+    with pytest.raises(ChannelError, match=told) as refused:
+        ChannelClient(settings_of(environment), "web-shop")
+    assert not [secret for secret in SECRETS if secret in str(refused.value)]
+
+
+COMMANDS: Final = {
+    "worker": ["worker", "--data-dir", "{logs}/worker-kept-out"],
+    "connector": ["connector", "run", "--webhook", "0", "--name", "kept-out"],
+    "gateway": ["gateway", "--port", "0"],
+    "topics": ["topics", "check"],
+    "person": ["reserve", "D0002", "1", "--org", "usmf", "--site", "1", "--warehouse", "11"],
+}
+
+
+@pytest.mark.parametrize(
+    ("room", "kept_out"),
+    [
+        ("worker", "password"),
+        ("worker", "certificate"),
+        ("connector", "password"),
+        ("gateway", "certificate"),
+        ("topics", "certificate"),
+        ("person", "password"),
+    ],
+    indirect=["kept_out"],
+)
+def test_command_that_is_kept_out_ends_and_says_why(
+    room: str, kept_out: tuple[Environment, str], logs: Path
+) -> None:
+    """It ends with an error that names the variable, without a traceback and without a secret."""
+    environment, told = kept_out
+    words = [word.format(logs=logs) for word in COMMANDS[room]]
+    code, said = holdfast(words, environment, logs / f"{room}-kept-out.log")
+    assert code not in {0, -signal.SIGKILL}, said
+    assert told in " ".join(said.split()), said
+    assert "Traceback" not in said
+    assert not [secret for secret in SECRETS if secret in said]
+
+
+@pytest.fixture(params=["password", "permission", "certificate", "kafka"])
+def blind(
+    request: pytest.FixtureRequest, topics: Environment, tmp_path: Path
+) -> tuple[Environment, str]:
+    """An environment in which a view cannot do its work, and what must be said about it."""
+    stranger, _ = certificate(tmp_path)
+    address = topics["REDIS_URL"].partition("?")[0]
+    wrong: dict[str, tuple[Environment, str]] = {
+        "password": ({"REDIS_PASSWORD": WRONG}, "check REDIS_USERNAME and REDIS_PASSWORD"),
+        "permission": ({"HOLDFAST_VIEW_PREFIX": "others"}, "it needs the keys of"),
+        "certificate": ({"REDIS_URL": f"{address}?ssl_ca_certs={stranger}"}, "in REDIS_URL"),
+        "kafka": ({"KAFKA_SASL_PASSWORD": WRONG, "HOLDFAST_VIEW_PREFIX": "holdfast:new"}, LOGIN),
+    }
+    changed, told = wrong[request.param]
+    return {**topics, **changed}, told
+
+
+def test_view_that_is_kept_out_says_why_and_goes_on(
+    blind: tuple[Environment, str], logs: Path
+) -> None:
+    """It says what is wrong, is not ready, and tries again until it is stopped."""
+    environment, told = blind
+    port = free_port()
+    view = start_service(
+        "view",
+        ["view", "run", "--http-port", port],
+        ready_url=f"http://127.0.0.1:{port}/ready",
+        log_path=logs / f"view-{port}.log",
+        environment=environment,
+    )
+    try:
+        eventually(lambda: told in view.log_path.read_text(), within_s=60)
+        ended = view.exit_code
+        assert ended is None
+        assert httpx.get(view.ready_url).status_code == 503
+    finally:
+        view.stop()
+    assert view.exit_code == 0
+    assert "Traceback" not in view.log_path.read_text()
+
+
+def test_question_to_a_redis_that_keeps_out_says_why(topics: Environment, logs: Path) -> None:
+    """Who asks the view by the command line is told the variable, and no secret."""
+    environment = {**topics, "REDIS_PASSWORD": WRONG}
+    code, said = holdfast(["view", "status"], environment, logs / "status.log")
+    assert code != 0
+    assert "check REDIS_USERNAME and REDIS_PASSWORD" in " ".join(said.split())
+    assert WRONG not in said
+
+
+def test_no_secret_is_in_any_log(servers: Secured, logs: Path) -> None:
+    """Neither the passwords that worked nor the one that did not were written by any room.
+
+    Last in the module: it reads what all the others left.
+    """
+    written = {path.name: path.read_text(errors="replace") for path in logs.glob("*.log")}
+    assert {"topics.log", "worker-by-sasl_ssl.log", "worker-kept-out.log"} <= written.keys()
+    secrets = (*SECRETS, WEBHOOK_SECRET)
+    assert not [name for name, text in written.items() for one in secrets if one in text]
