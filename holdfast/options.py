@@ -1,7 +1,7 @@
 """Options that many people's commands share, said once.
 
-A command takes `item` (what it is about), `stack` (whom it asks) and arguments of its own; the
-decorators put the options that make those up in their place. Typer sees the options alone.
+A command takes `item` or `choice` (what it is about), `stack` (whom it asks) and arguments of its
+own; the decorators put the options that make those up in their place. Typer sees the options alone.
 """
 
 import inspect
@@ -25,7 +25,15 @@ Style = Annotated[str | None, typer.Option("--style", help="Dimension styleid.")
 Dims = Annotated[
     list[str] | None, typer.Option("--dimension", "-d", help="Any other: name=value. Repeatable.")
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="One line of JSON on stdout.")]
+FailureIds = Annotated[
+    list[str] | None, typer.Argument(help="Failure ids, as `offsets failed` shows them.")
+]
+Everything = Annotated[
+    bool, typer.Option("--all", help="Every entry of the list that --order or --product leaves.")
+]
+OfOrder = Annotated[str, typer.Option("--order", help="Only those of this order.")]
+OfProduct = Annotated[str, typer.Option("--product", help="Only those of this product.")]
+AsJson = Annotated[bool, typer.Option("--json", help="One line of JSON per answer, on stdout.")]
 Bootstrap = Annotated[str | None, typer.Option("--bootstrap", help="Kafka, host:port.")]
 Registry = Annotated[str | None, typer.Option("--registry", help="Schema registry URL.")]
 Timeout = Annotated[float | None, typer.Option("--timeout", help="Seconds to wait. Default: 10.")]
@@ -39,6 +47,11 @@ _ITEM: Final[Mapping[str, tuple[Any, Any]]] = {
     "size": (Size, None),
     "style": (Style, None),
     "dimension": (Dims, None),
+}
+_CHOICE: Final[Mapping[str, tuple[Any, Any]]] = {
+    "everything": (Everything, False),
+    "order": (OfOrder, ""),
+    "product": (OfProduct, ""),
 }
 _STACK: Final[Mapping[str, tuple[Any, Any]]] = {
     "as_json": (AsJson, False),
@@ -55,6 +68,15 @@ class Asked(msgspec.Struct, frozen=True):
     registry: str | None
     timeout: float | None
     as_json: bool
+
+
+class Choice(msgspec.Struct, frozen=True):
+    """Which failed offsets a command is about: those named, or all that the filters leave."""
+
+    failure_ids: list[str]
+    everything: bool = False
+    order: str = ""
+    product: str = ""
 
 
 def dimension_values(named: Mapping[str, str | None], others: list[str] | None) -> dict[str, str]:
@@ -95,6 +117,21 @@ def about_an_item(command: Callable[..., None]) -> Callable[..., None]:
         return {**words, "item": item}
 
     return _with_options(command, {"item", "stack"}, spread, gather)
+
+
+def about_failures(command: Callable[..., None]) -> Callable[..., None]:
+    """Put the choice of failed offsets in the place of `choice`, and the stack's options behind."""
+
+    def spread(own: list[inspect.Parameter]) -> list[inspect.Parameter]:
+        named = _option("failure_ids", FailureIds, None)
+        return [named, *_options(_CHOICE), *own, *_options(_STACK)]
+
+    def gather(words: dict[str, Any]) -> dict[str, Any]:
+        named = words.pop("failure_ids") or []
+        filters = {name: words.pop(name) for name in _CHOICE}
+        return {**words, "choice": Choice(named, **filters)}
+
+    return _with_options(command, {"choice", "stack"}, spread, gather)
 
 
 def _with_options(

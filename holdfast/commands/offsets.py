@@ -24,6 +24,16 @@ from holdfast.connection import (
     in_words,
     why_no_answer,
 )
+from holdfast.options import (
+    AsJson,
+    Asked,
+    Bootstrap,
+    Choice,
+    OfOrder,
+    OfProduct,
+    Registry,
+    about_failures,
+)
 from holdfast.present import answer_json
 from processor.inventory import rows as row
 from processor.inventory.reconfigure import rules_of
@@ -40,19 +50,7 @@ app = typer.Typer(no_args_is_help=True, help="Offsets that failed: list, retry, 
 
 FAILURE_KIND = b"F"
 
-FailureIds = Annotated[
-    list[str] | None, typer.Argument(help="Failure ids, as `offsets failed` shows them.")
-]
-Everything = Annotated[
-    bool, typer.Option("--all", help="Every entry of the list that --order or --product leaves.")
-]
-Order = Annotated[str, typer.Option("--order", help="Only those of this order.")]
-Product = Annotated[str, typer.Option("--product", help="Only those of this product.")]
 Actor = Annotated[str, typer.Option("--actor", help="Who decides this; kept with the request.")]
-AsJson = Annotated[bool, typer.Option("--json", help="One line of JSON per entry, on stdout.")]
-Bootstrap = Annotated[str | None, typer.Option("--bootstrap", help="Kafka, host:port.")]
-Registry = Annotated[str | None, typer.Option("--registry", help="Schema registry URL.")]
-Timeout = Annotated[float | None, typer.Option("--timeout", help="Seconds to wait. Default: 10.")]
 
 
 class Entry(NamedTuple):
@@ -85,8 +83,8 @@ def entries(settings: Settings) -> Iterator[Entry]:
     epilog="Examples:\n\n  holdfast offsets failed\n\n  holdfast offsets failed --order SO-1 --json"
 )
 def failed(
-    order: Order = "",
-    product: Product = "",
+    order: OfOrder = "",
+    product: OfProduct = "",
     as_json: AsJson = False,
     bootstrap: Bootstrap = None,
     registry: Registry = None,
@@ -94,7 +92,7 @@ def failed(
     """List the offsets that found nothing, or not all of it, to take over; oldest first."""
     with in_words():
         settings = find_settings(bootstrap, registry)
-        found = _chosen(settings, [], order=order, product=product)
+        found = _chosen(settings, Choice([], order=order, product=product))
     if as_json:
         for entry in found:
             print(orjson.dumps(_as_json(entry.failure)).decode())
@@ -110,64 +108,32 @@ def failed(
     epilog="Examples:\n\n  holdfast offsets retry 3f9c0a\n\n"
     "  holdfast offsets retry --all --order SO-1"
 )
-def retry(
-    failure_ids: FailureIds = None,
-    everything: Everything = False,
-    order: Order = "",
-    product: Product = "",
-    actor: Actor = "",
-    as_json: AsJson = False,
-    bootstrap: Bootstrap = None,
-    registry: Registry = None,
-    timeout: Timeout = None,
-) -> None:
+@about_failures
+def retry(choice: Choice, *, stack: Asked, actor: Actor = "") -> None:
     """Try failed offsets again, as the ERP told them."""
-    with in_words():
-        settings = find_settings(bootstrap, registry, timeout)
-        found = _named(settings, failure_ids, everything=everything, order=order, product=product)
-    _ask_each("RETRY_OFFSET", settings, found, actor=actor, as_json=as_json)
+    _ask_each("RETRY_OFFSET", choice, stack, actor)
 
 
 @app.command(
     epilog="Examples:\n\n  holdfast offsets dismiss 3f9c0a --actor anna\n\n"
     "  holdfast offsets dismiss --all --product D0002"
 )
-def dismiss(
-    failure_ids: FailureIds = None,
-    everything: Everything = False,
-    order: Order = "",
-    product: Product = "",
-    actor: Actor = "",
-    as_json: AsJson = False,
-    bootstrap: Bootstrap = None,
-    registry: Registry = None,
-    timeout: Timeout = None,
-) -> None:
+@about_failures
+def dismiss(choice: Choice, *, stack: Asked, actor: Actor = "") -> None:
     """Take entries off the list; stock and holds stay as they are."""
-    with in_words():
-        settings = find_settings(bootstrap, registry, timeout)
-        found = _named(settings, failure_ids, everything=everything, order=order, product=product)
-    _ask_each("DISMISS_OFFSET", settings, found, actor=actor, as_json=as_json)
+    _ask_each("DISMISS_OFFSET", choice, stack, actor)
 
 
 def _is_wanted(key: bytes) -> bool:
     return key[:1] == FAILURE_KIND or key == row.CONFIGURATION_KEY
 
 
-def _named(
-    settings: Settings,
-    failure_ids: list[str] | None,
-    *,
-    everything: bool,
-    order: str,
-    product: str,
-) -> list[Entry]:
+def _named(settings: Settings, choice: Choice) -> list[Entry]:
     """The entries that the words of a command mean; Stop when they mean none."""
-    wanted = failure_ids or []
-    if bool(wanted) == everything:
+    if bool(choice.failure_ids) == choice.everything:
         raise Stop("Name failure ids, or say --all: `holdfast offsets failed` lists them.")
-    found = _chosen(settings, wanted, order=order, product=product)
-    missing = set(wanted) - {entry.failure.failure_id for entry in found}
+    found = _chosen(settings, choice)
+    missing = set(choice.failure_ids) - {entry.failure.failure_id for entry in found}
     if missing:
         raise Stop(
             f"Not in the list: {', '.join(sorted(missing))}. A later status may have resolved it: "
@@ -176,22 +142,22 @@ def _named(
     return found
 
 
-def _chosen(settings: Settings, wanted: list[str], *, order: str, product: str) -> list[Entry]:
+def _chosen(settings: Settings, choice: Choice) -> list[Entry]:
     found = [
         entry
         for entry in entries(settings)
-        if (not wanted or entry.failure.failure_id in wanted)
-        and (not order or entry.failure.order_id == order)
-        and (not product or entry.failure.product_id == product)
+        if (not choice.failure_ids or entry.failure.failure_id in choice.failure_ids)
+        and (not choice.order or entry.failure.order_id == choice.order)
+        and (not choice.product or entry.failure.product_id == choice.product)
     ]
     return sorted(found, key=lambda entry: entry.failure.at_ms)
 
 
-def _ask_each(
-    action: str, settings: Settings, found: list[Entry], *, actor: str, as_json: bool
-) -> None:
+def _ask_each(action: str, choice: Choice, stack: Asked, actor: str) -> None:
     """Ask for all, show each answer; the worst of them is the exit code."""
     with in_words():
+        settings = find_settings(stack.bootstrap, stack.registry, stack.timeout)
+        found = _named(settings, choice)
         client, _ = connect(settings)
         try:
             answers = _answers(client, action, found, actor)
@@ -200,7 +166,7 @@ def _ask_each(
     exit_code = 0
     for entry, answer in zip(found, answers, strict=True):
         failure_id = entry.failure.failure_id
-        if as_json:
+        if stack.as_json:
             print(orjson.dumps({"failure_id": failure_id, **answer_json(answer)}).decode())
         else:
             print(f"{failure_id}  {_in_words(answer)}")
