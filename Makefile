@@ -46,9 +46,8 @@ $(STAMP): requirements.lock pyproject.toml setup.py schemas/_compiled.pyx proces
 run: setup ## Start Kafka, registry, Redis, topics and a worker; Ctrl-C stops what it started
 	@$(BIN)/holdfast run $(ARGS)
 
-test: setup ## Run the tests, against real servers; the core's also without compiled modules
-	@if [ -z '$(ARGS)' ]; then $(BIN)/pytest --pure tests/unit/inventory tests/property/test_crossing.py tests/property/test_decisions.py; fi
-	@$(BIN)/pytest $(ARGS)
+test: setup ## Run the tests, two at a time, on real servers; ARGS=tests/unit: some of them
+	@$(BIN)/pytest $(or $(ARGS),-n 2)
 
 compile: setup ## Build the core and the codec anew, after a change (from source it is slower)
 	@$(BIN)/python setup.py -q build_ext --inplace

@@ -61,11 +61,14 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> spread.Sprea
     return spread.Spread(config, log)
 
 
-def pytest_report_header(config: pytest.Config) -> str:
+def pytest_report_header(config: pytest.Config) -> list[str]:
     """Say which core is tested, and where the servers come from."""
     built = processor.COMPILED and not config.getoption("--pure")
     core = "compiled" if built else "its sources"
-    return f"core: {core}; {choice(Settings.from_environment())}"
+    said = [f"core: {core}; {choice(Settings.from_environment())}"]
+    if config.getoption("numprocesses", None):
+        said.append("the longest tests begin first: their results take a minute or two")
+    return said
 
 
 @pytest.fixture(scope="session")
