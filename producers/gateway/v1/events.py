@@ -49,10 +49,28 @@ class StreamMetrics:
             ("why",),
             registry=registry,
         )
+        self.stalled = 0
+        self.connections: set[Any] = set()
         readers = Gauge(
             "holdfast_gateway_stream_readers", "Readers of /v1/events.", registry=registry
         )
         readers.set_function(lambda: feed.readers)
+        stalled = Gauge(
+            "holdfast_gateway_stream_stalled",
+            f"Readers whose connection takes nothing now; after {STALL_S:g} s they are cut off.",
+            registry=registry,
+        )
+        stalled.set_function(lambda: self.stalled)
+        unsent = Gauge(
+            "holdfast_gateway_stream_unsent_bytes",
+            "Bytes that wait in this process for the reader for whom most wait.",
+            registry=registry,
+        )
+        unsent.set_function(self._unsent)
+
+    def _unsent(self) -> int:
+        sizes = [connection.get_write_buffer_size() for connection in list(self.connections)]
+        return max(sizes, default=0)
 
 
 class Events:
@@ -183,6 +201,8 @@ class EventStream(Response):
         send: Send,
     ) -> None:
         """Send until the reader goes, is cut off, or the stream is over."""
+        connection = _connection(receive)
+        self._metrics.connections.add(connection)
         writing = asyncio.create_task(self._write(send))
         leaving = asyncio.create_task(_gone(receive))
         try:
@@ -191,8 +211,9 @@ class EventStream(Response):
                 writing.result()
         except CutOff as cut:
             self._metrics.cut_off.labels(cut.why).inc()
-            await _abort(receive)
+            await _abort(connection)
         finally:
+            self._metrics.connections.discard(connection)
             self._reader.leave()
             for task in (writing, leaving):
                 task.cancel()
@@ -207,17 +228,19 @@ class EventStream(Response):
         await send(head)
         chunk = self._head
         while chunk:
-            await _send(send, chunk, more=True)
+            await self._send(send, chunk, more=True)
             chunk = await self._reader.more()
-        await _send(send, b"", more=False)
+        await self._send(send, b"", more=False)
 
-
-async def _send(send: Send, chunk: bytes, *, more: bool) -> None:
-    try:
-        async with asyncio.timeout(STALL_S):
-            await send({"type": "http.response.body", "body": chunk, "more_body": more})
-    except TimeoutError as error:
-        raise CutOff("stalled") from error
+    async def _send(self, send: Send, chunk: bytes, *, more: bool) -> None:
+        self._metrics.stalled += 1  # Not for long: only a full connection makes `send` wait.
+        try:
+            async with asyncio.timeout(STALL_S):
+                await send({"type": "http.response.body", "body": chunk, "more_body": more})
+        except TimeoutError as error:
+            raise CutOff("stalled") from error
+        finally:
+            self._metrics.stalled -= 1
 
 
 async def _gone(receive: Receive) -> None:
@@ -225,13 +248,16 @@ async def _gone(receive: Receive) -> None:
         pass
 
 
-async def _abort(receive: Receive) -> None:
-    """Drop the connection with what is buffered: closing would wait for a peer that does not read.
+def _connection(receive: Receive) -> Any:
+    """The request's transport.
 
-    ASGI has no word for it; uvicorn's `receive` belongs to the request, which knows its transport.
+    ASGI has no word for it; uvicorn's `receive` belongs to the request, which knows it.
     """
-    transport: Any = getattr(getattr(receive, "__self__", None), "transport", None)
-    if transport is not None:
-        transport.abort()
-        for _ in range(2):  # The loop tells the request that its connection is lost.
-            await asyncio.sleep(0)
+    return receive.__self__.transport  # type: ignore[attr-defined]
+
+
+async def _abort(connection: Any) -> None:
+    """Drop the connection with what waits in it: closing would wait for a peer that reads nothing."""
+    connection.abort()
+    for _ in range(2):  # The loop tells the request that its connection is lost.
+        await asyncio.sleep(0)
