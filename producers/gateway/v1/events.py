@@ -257,7 +257,7 @@ def _connection(receive: Receive) -> Any:
 
 
 async def _abort(connection: Any) -> None:
-    """Drop the connection with what waits in it: closing would wait for a peer that reads nothing."""
+    """Drop the connection with what waits in it; closing waits for a peer that reads nothing."""
     connection.abort()
     for _ in range(2):  # The loop tells the request that its connection is lost.
         await asyncio.sleep(0)
