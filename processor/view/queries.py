@@ -7,6 +7,7 @@ for a hold, decision or failure by its id), and its work is done here, in pure f
 import asyncio
 import time
 from collections.abc import Iterable, Sequence
+from itertools import chain
 from typing import Any, Final
 
 import msgspec
@@ -50,6 +51,7 @@ REACHED_EVERY_S: Final = 0.003  # Between two looks at the positions, for all wh
 STALLED_AFTER_MS: Final = 5_000
 PRODUCTS_A_TRIP: Final = 200
 PLACES_NAMED_MAX: Final = 100  # Beyond it, all places of a product are read and sifted here.
+WORDS_MAX: Final = 1_000  # Of one command: a script can hand on some thousand.
 PARTITIONS_MAX: Final = 1_024
 CURSOR_DIGITS: Final = 20  # Of a scan's cursor: an unsigned number of 64 bits.
 CONFIGURATION_TRIES_MAX: Final = 5
@@ -146,9 +148,11 @@ class RedisQueries:
         ((after, found),) = await self._reader.read(
             lambda keys: [("HSCAN", keys(b"pl"), cursor or 0, "COUNT", PRODUCTS_A_TRIP)]
         )
-        distinct = dict.fromkeys(found.values())
+        distinct = dict.fromkeys(found[1::2])  # Fields and values take turns.
         pairs = [tuple(product.decode().split(SEPARATOR.decode(), 1)) for product in distinct]
-        return ProductPage([(one[0], one[1]) for one in pairs], str(after) if after else "")
+        return ProductPage(
+            [(one[0], one[1]) for one in pairs], "" if after == b"0" else after.decode()
+        )
 
     # Holds.
 
@@ -262,12 +266,16 @@ class RedisQueries:
         """Answers that are still known, by kind byte and id."""
         if not answers:
             return []
-        (values,) = await self._reader.read(
-            lambda keys: [("MGET", *[keys.answers + answer for answer in answers])]
+        starts = range(0, len(answers), WORDS_MAX)
+        found = await self._reader.read(
+            lambda keys: [
+                ("MGET", *[keys.answers + answer for answer in answers[start : start + WORDS_MAX]])
+                for start in starts
+            ]
         )
         return [
             _decision(answer, value)
-            for answer, value in zip(answers, values, strict=True)
+            for answer, value in zip(answers, chain.from_iterable(found), strict=True)
             if value is not None
         ]
 
@@ -407,30 +415,10 @@ class RedisQueries:
         raise ViewUnavailable("the configuration changes all the time")
 
 
-# Every stock row of a product, wherever it is, in one command.
-_EVERYWHERE: Final = b"""
-local rows = {}
-for _, place in ipairs(redis.call('SMEMBERS', KEYS[1])) do
-  for _, value in ipairs(redis.call('HVALS', ARGV[1] .. place)) do rows[#rows + 1] = value end
-end
-return rows
-"""
-_AT_PLACES: Final = b"""
-local rows = {}
-for _, key in ipairs(KEYS) do
-  for _, value in ipairs(redis.call('HVALS', key)) do rows[#rows + 1] = value end
-end
-return rows
-"""
-
-
 def _stock_command(keys: GenerationKeys, product: bytes, places: Sequence[bytes]) -> Command:
-    if len(places) == 1:
-        return ("HVALS", keys.stock(product, places[0]))
     if places:
-        named = [keys.stock(product, place) for place in places]
-        return ("EVAL", _AT_PLACES, len(named), *named)
-    return ("EVAL", _EVERYWHERE, 1, keys.places(product), keys.stock(product, b""))
+        return ("STOCK", *[keys.stock(product, place) for place in places])
+    return ("STOCK EVERYWHERE", keys.places(product), keys.stock(product, b""))
 
 
 def _nothing(_: GenerationKeys) -> list[Any]:

@@ -1,8 +1,9 @@
 """Reads from the served generation: many questions in one round trip, and never across two copies.
 
-Questions that come in while a round trip is under way go together into the next. The rule: an
-answer counts only if its generation was still served *after* it was read, since a generation is
-dropped only once another is served. Otherwise it is read again from the other one.
+Questions that come in while a round trip is under way go together into the next, as one script
+with one reply: packing commands and reading replies one by one costs more than all else here. The
+rule: an answer counts only if its generation was still served *after* it was read, since a
+generation is dropped only once another is served. Otherwise it is read again from the other one.
 """
 
 import asyncio
@@ -24,6 +25,44 @@ TRIES_MAX: Final = 5  # Generations are switched by hand: twice during one quest
 ANSWER_WITHIN_S: Final = 5.0
 
 REBUILDING: Final = "the view is being rebuilt: ask again in a moment"
+
+# Besides Redis' own commands, which are reads here, and as many words as a script can hand on:
+# `STOCK` gives the rows of some hashes, `STOCK EVERYWHERE` those of one product, whose hashes begin
+# with the second key, wherever the set that is the first says. A refusal is an answer like another.
+_RUN: Final = b"""
+local function rows_of(keys)
+  if #keys == 1 then return redis.pcall('HVALS', keys[1]) end
+  local rows = {}
+  for _, key in ipairs(keys) do
+    local found = redis.pcall('HVALS', key)
+    if found.err then return found end
+    for _, value in ipairs(found) do rows[#rows + 1] = value end
+  end
+  return rows
+end
+
+local told = {}
+local first = 1
+while first <= #ARGV do
+  local last = first + tonumber(ARGV[first])
+  local name = ARGV[first + 1]
+  local answer
+  if name == 'STOCK' then
+    answer = rows_of({unpack(ARGV, first + 2, last)})
+  elseif name == 'STOCK EVERYWHERE' then
+    answer = redis.pcall('SMEMBERS', ARGV[first + 2])
+    if not answer.err then
+      for number, place in ipairs(answer) do answer[number] = ARGV[first + 3] .. place end
+      answer = rows_of(answer)
+    end
+  else
+    answer = redis.pcall(unpack(ARGV, first + 1, last))
+  end
+  told[#told + 1] = answer
+  first = last + 1
+end
+return told
+"""
 
 Build = Callable[[GenerationKeys], Sequence[Command]]
 
@@ -130,22 +169,23 @@ class Reader:
         self._set_off()
 
     async def _travel(self, questions: Sequence[_Question]) -> None:
-        pipe = self._redis.pipeline(transaction=False)
+        changes = self._names.live if self.keys is None else self.keys(b"cv")
+        words: list[bytes | str | int] = []
         for question in questions:
             for command in question.commands:
-                pipe.execute_command(*command)
-        changes = self._names.live if self.keys is None else self.keys(b"cv")
-        pipe.mget(self._names.live, changes)
+                words.append(len(command))
+                words += command
+        words += (3, "MGET", self._names.live, changes)
         try:
-            *answers, last = await pipe.execute(raise_on_error=False)
+            *answers, last = await self._redis.execute_command("EVAL", _RUN, 0, *words)
         except Exception as error:  # noqa: BLE001 - nobody may wait for ever
-            self._fail(questions, ViewUnavailable(in_words(error)))
+            self._fail(questions, ViewUnavailable(f"redis does not answer: {error}"))
             return
         except asyncio.CancelledError:
             self._fail(questions, ViewUnavailable("closed"))
             raise
         if isinstance(last, RedisError):
-            self._fail(questions, ViewUnavailable(in_words(last)))
+            self._fail(questions, ViewUnavailable(f"redis refuses: {last}"))
             return
         served, changed = last
         start = 0
