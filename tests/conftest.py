@@ -56,7 +56,6 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> spread.Spread:
     """Spread the tests over workers by the servers they share."""
-    spread.let_workers_stop_their_servers()
     config.option.loadscopereorder = False  # It would begin with the scope of most tests.
     return spread.Spread(config, log)
 
@@ -69,6 +68,12 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
     if config.getoption("numprocesses", None):
         said.append("the longest tests begin first: their results take a minute or two")
     return said
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """End a session of several workers after theirs."""
+    spread.let_workers_stop_their_servers(session.config)
 
 
 @pytest.fixture(scope="session")

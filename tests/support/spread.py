@@ -5,12 +5,12 @@ longest begins first, so that all workers end at about the same time. No worker 
 another one may choose: several tests let a server go and start it again on the port it had.
 """
 
+import contextlib
 from pathlib import PurePosixPath
 from typing import Final
 
 import pytest
 from xdist.scheduler import LoadScopeScheduling
-from xdist.workermanage import NodeManager
 
 from compose import ports
 
@@ -91,6 +91,10 @@ def take_own_ports(number: int, workers: int) -> None:
     ports.FREE_PORT_MAX = ports.FREE_PORT_MIN + share - 1
 
 
-def let_workers_stop_their_servers() -> None:
-    """Give a worker time for it when Ctrl-C ends the run; ten seconds would leave some running."""
-    NodeManager.EXIT_TIMEOUT = SERVERS_STOP_WITHIN_S
+def let_workers_stop_their_servers(config: pytest.Config) -> None:
+    """Wait for workers that Ctrl-C ended too; pytest-xdist would cut them short after seconds."""
+    run = config.pluginmanager.getplugin("dsession")
+    manager = getattr(run, "nodemanager", None)
+    for gateway in [] if manager is None else manager.group:
+        with contextlib.suppress(Exception):  # It has failed, or takes too long: that is said.
+            gateway.node.channel.waitclose(SERVERS_STOP_WITHIN_S)
