@@ -56,7 +56,7 @@ def site(partitions: int) -> Iterator[Site]:
                 for topic in topics.TOPICS.values()
             ],
         )
-        ids = SchemaIds(registry_url, Path(folder) / "schema-ids.json")
+        ids = SchemaIds(registry_url, Path(folder) / "schema-ids.json", timeout_s=30.0)
         yield Site(bootstrap, registry_url, Path(folder), Codec(ids), ids)
 
 
