@@ -36,21 +36,23 @@ What follows (with proofs short enough to check):
 * Granting `q <= available` lowers `available` by exactly `q`.
 
 The value is a function of supply and holds alone, never of how they came about, so a replay decides
-the same. That is why no flow is kept between decisions: only its value is unique, the work to
-extend it is not, and the bound must be hit by the same records in every replay.
+the same. A flow that fills the present holds is kept between decisions and mended by what changes
+(`_Filling`): which of many it is depends on history, its value does not, and only the value is
+answered. The bound may therefore depend on the size of the network, which is a function of supply
+and holds, and never on the work done, which is not.
 
-The bound: `WORK_MAX` steps over edges of the flow network. When it is hit, what is known to fit is
+The bound: `EDGES_MAX` pairs of a held node and a leaf below it. Past it, what is known to fit is
 still granted; the rest is refused by name (Code.AVAILABILITY_BOUND), never guessed.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import pairwise
 from operator import itemgetter
 from typing import Any, Final, NamedTuple
 
 WIDTH_MAX: Final = 8  # Dimensions beside the partition's own: 256 levels at most.
 LOAD_ONE: Final = 1 << 40  # A load of 1.
-WORK_MAX: Final = 100_000  # Steps over edges of one check: about 1 to 2 us each, 0.2 s at most.
+EDGES_MAX: Final = 20_000  # Of the network: one walk over it takes about 5 ms.
 
 Leaf = tuple[str, ...]  # One value per dimension; "" where the stock row has none.
 Node = tuple[str | None, ...]  # One value per dimension; None for any.
@@ -89,11 +91,11 @@ class Pool:
     __slots__ = (
         "_capacity",
         "_chain",
+        "_filling",
         "_free",
         "_full",
         "_get",
         "_held",
-        "_holders",
         "_leaves",
         "_levels",
         "_loads",
@@ -123,15 +125,15 @@ class Pool:
         self._supply: dict[Leaf, int] = {}
         self._held: dict[int, dict[Any, int]] = {}
         self._leaves: dict[int, dict[Any, set[Leaf]]] = {}
-        # Two answers that hold until a held node comes or goes: they say nothing of quantities.
+        # An answer that holds until a held node comes or goes: it says nothing of quantities.
         self._chain: dict[int, bool] = {}
+        self._filling: _Filling | None = None  # From the first check that needs a flow.
         # What leaves below a node can fill, of the levels that were asked for; held nodes by place;
         # their loads, and the sums at the leaves (None until needed, or when leaves come and go).
         self._capacity: dict[int, dict[Any, int]] = {}
         self._nodes: dict[int, dict[Any, Node]] = {}
         self._raised: dict[int, dict[Any, int]] = {}
         self._loads: dict[Leaf, int] | None = None
-        self._holders: dict[Leaf, list[_Held]] = {}
 
     def supply(self, leaf: Leaf, delta: int) -> None:
         """Change the supply of a leaf."""
@@ -173,20 +175,22 @@ class Pool:
             del self._held[mask]
         if (before == 0) != (amount == 0):
             self._chain.clear()
-            self._holders.clear()
         self._charge(node, mask, -delta)
         if leaf is not None:
             self._note_spare(leaf, mask, self._spare(leaf) - spare)
-        elif mask and self._loads is not None:
-            self._spread(self._loads, mask, place)
+        elif mask:
+            if self._loads is not None:
+                self._spread(self._loads, mask, place)
+            if self._filling is not None:
+                self._filling.hold((mask, place), delta)
 
-    def fit(self, node: Node, quantity: int, work_max: int = WORK_MAX) -> Fit:
+    def fit(self, node: Node, quantity: int, edges_max: int = EDGES_MAX) -> Fit:
         """Check whether `quantity` more can be held at `node`."""
         net = self._net(node)
         mask = _mask(node)
         if net <= 0 or mask == 0 or self._is_chain(mask) or self._is_slack(mask, node):
             return Fit(quantity <= net, net, False, net)
-        fill, exact = self._fill(mask, node, net, work_max)
+        fill, exact = self._fill(mask, node, net, edges_max)
         return Fit(quantity <= fill, fill, not exact, net)
 
     def _charge(self, values: Sequence[str | None], fixed: int, delta: int) -> None:
@@ -295,6 +299,8 @@ class Pool:
 
     def _note_spare(self, leaf: Leaf, values: int, delta: int) -> None:
         """A leaf can fill more or less than before, or is no leaf any more."""
+        if self._filling is not None and delta:
+            self._filling.supply(leaf, delta)
         for mask, capacity in self._capacity.items():
             if delta and mask & values == mask:
                 place = self._get[mask](leaf)
@@ -310,23 +316,52 @@ class Pool:
                     if place in places:
                         self._spread(self._loads, mask, place)
 
-    def _fill(self, mask: int, node: Node, cap: int, work_max: int) -> tuple[int, bool]:
+    def _fill(self, mask: int, node: Node, cap: int, edges_max: int) -> tuple[int, bool]:
         """`fill(node)`, no more than `cap`, and whether it is exact."""
-        network = _Network(self, mask, node, work_max)
-        if network.at_least >= cap:
-            return cap, True
-        if network.work_left < 0:
-            return network.at_least, False
-        network.arrange()
-        held = range(len(network.remaining) - 1)
-        if not network.push(held):
-            return network.at_least, False
-        newest = len(held)
-        network.remaining[newest] = cap
-        exact = network.push(range(newest, newest + 1))
-        return max(cap - network.remaining[newest], network.at_least), exact
+        place = self._get[mask](node)
+        if self._is_larger_than(edges_max):
+            least = min(self._at_least(mask, place), cap)
+            return least, least == cap
+        if self._filling is None:
+            self._filling = _Filling(self)
+        return self._filling.room_for(self.leaves_at(mask, place), cap), True
 
-    def leaves_at(self, mask: int, place: Any) -> Iterable[Leaf]:
+    def _is_larger_than(self, edges_max: int) -> bool:
+        """Whether held nodes and the leaves below them are more pairs than that."""
+        edges = 0
+        for mask, places in self._held.items():
+            if mask not in (0, self._full):
+                for place in places:
+                    edges += 1 + len(self.leaves_at(mask, place))
+                    if edges > edges_max:
+                        return True
+        return False
+
+    def _at_least(self, mask: int, place: Any) -> int:
+        """Left for sure: even if all overlapping holds took their whole quantity at this node."""
+        spare = 0
+        overlapping: set[_Held] = set()
+        for leaf in self.leaves_at(mask, place):
+            spare += self.spare_at(leaf)
+            values = _mask(leaf)
+            for held_mask, places in self._held.items():
+                if held_mask not in (0, self._full) and held_mask & values == held_mask:
+                    held_place = self._get[held_mask](leaf)
+                    if held_place in places:
+                        overlapping.add((held_mask, held_place))
+        return max(spare - sum(self.held_at(*one) for one in overlapping), 0)
+
+    def spares(self) -> dict[Leaf, int]:
+        """What every leaf can fill beside the holds on it alone."""
+        return {leaf: self.spare_at(leaf) for leaf in self._supply}
+
+    def demands(self) -> dict[_Held, int]:
+        """Quantity of every held node but of everything and of single leaves, finest first."""
+        masks = [mask for mask in self._held if mask not in (0, self._full)]
+        masks.sort(key=lambda mask: (-mask.bit_count(), mask))
+        return {(mask, p): held for mask in masks for p, held in self._held[mask].items()}
+
+    def leaves_at(self, mask: int, place: Any) -> Collection[Leaf]:
         """Leaves with supply below the node."""
         if mask == 0:
             return self._supply
@@ -348,179 +383,209 @@ class Pool:
         """Quantity held at exactly this node."""
         return self._held.get(mask, {}).get(place, 0)
 
-    def place(self, mask: int, values: Sequence[str | None]) -> Any:
-        """Values of the dimensions in the mask, as one key."""
-        return self._get[mask](values)
 
-    def holders(self, leaf: Leaf) -> list[_Held]:
-        """Held nodes that contain the leaf and others: neither everything nor the leaf alone."""
-        found = self._holders.get(leaf)
-        if found is None:
-            values = _mask(leaf)
-            found = self._holders[leaf] = []
-            for mask, places in self._held.items():
-                if mask not in (0, self._full) and mask & values == mask:
-                    place = self._get[mask](leaf)
-                    if place in places:
-                        found.append((mask, place))
-            found.sort()
-        return found
+_ASKING: Final[_Held] = (-1, "")  # The node that asks, beside what is held there already.
 
 
-class _Network:
-    """The flow network around one node: demands on one side, classes of equal leaves on the other.
+class _Filling:
+    """A flow that fills the holds of a pool as far as they can be filled, mended as they change.
 
-    Demands are held nodes in sorted order, the asking node last. Every loop counts its steps in
-    `work_left`, in an order that depends on supply and holds alone.
+    The rule: it is a largest flow whenever `room_for` answers, so that what it answers is the
+    increase of the largest flow, whichever flow this is. Leaves are taken by demands: held nodes,
+    and for the time of a question the asking one.
     """
 
-    def __init__(self, pool: Pool, mask: int, node: Node, work_max: int) -> None:
-        self.work_left = work_max
-        self.at_least = 0
-        self._place = pool.place(mask, node)
-        self._mask = mask
-        self._members: dict[Leaf, list[_Held]] = {}
-        self._spares: dict[Leaf, int] = {}
-        self._amounts: dict[_Held, int] = {}
-        self._explore(pool)
-        if self.work_left >= 0:
-            self._set_at_least(pool)
-        self._inside = {leaf for leaf in pool.leaves_at(mask, self._place) if leaf in self._spares}
-        self.remaining: list[int] = []
-        self._adjacent: list[Sequence[int]] = []
-        self._spare: list[int] = []
-        self._flow: list[dict[int, int]] = []
+    __slots__ = ("_leaves_of", "_left", "_pool", "_takers", "_unfilled")
 
-    def _explore(self, pool: Pool) -> None:
-        """Reach every leaf and held node that is connected with the asking one by overlaps."""
-        queue: list[_Held] = [(self._mask, self._place)]
-        while queue and self.work_left >= 0:
-            for leaf in pool.leaves_at(*queue.pop()):
-                self.work_left -= 1
-                if leaf in self._spares:
-                    continue
-                spare = pool.spare_at(leaf)
-                if spare == 0:
-                    continue
-                members = pool.holders(leaf)
-                self.work_left -= len(members)
-                self._spares[leaf], self._members[leaf] = spare, members
-                for held in members:
-                    if held not in self._amounts:
-                        self._amounts[held] = pool.held_at(*held)
-                        queue.append(held)
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+        self._left = pool.spares()
+        self._takers: dict[Leaf, dict[_Held, int]] = {}
+        self._unfilled = pool.demands()
+        self._leaves_of: Collection[Leaf] = ()
 
-    def _set_at_least(self, pool: Pool) -> None:
-        """Even if every overlapping hold took its whole quantity here, this much would be left."""
-        spare, overlapping = 0, set()
-        for leaf in pool.leaves_at(self._mask, self._place):
-            if leaf in self._spares:
-                spare += self._spares[leaf]
-                overlapping.update(self._members[leaf])
-        held = sum(self._amounts[one] for one in overlapping)
-        self.at_least = max(spare - held, 0)
+    def hold(self, demand: _Held, delta: int) -> None:
+        """More is held at a node, or less."""
+        unfilled = self._unfilled.get(demand, 0) + delta
+        if unfilled > 0:
+            self._unfilled[demand] = unfilled
+            return
+        self._unfilled.pop(demand, None)
+        if unfilled:
+            self._take_back(demand, self._pool.leaves_at(*demand), -unfilled)
 
-    def arrange(self) -> None:
-        """Merge leaves that the same demands can take, and number both sides."""
-        demands = sorted(self._amounts)
-        number = {held: index for index, held in enumerate(demands)}
-        newest = len(demands)
-        classes: dict[tuple[int, ...], int] = {}
-        for leaf, members in self._members.items():
-            taken_by = tuple(number[held] for held in members)
-            if leaf in self._inside:
-                taken_by = (*taken_by, newest)
-            if taken_by:
-                classes[taken_by] = classes.get(taken_by, 0) + self._spares[leaf]
-        # Leaves the asking node cannot take come first, then those that few can take: holds are
-        # filled there, and little has to be moved afterwards.
-        ordered = sorted(classes, key=lambda key: (key[-1] == newest, len(key), key))
-        covers: list[list[int]] = [[] for _ in range(newest + 1)]
-        for index, key in enumerate(ordered):
-            for demand in key:
-                covers[demand].append(newest + 1 + index)
-        self.remaining = [self._amounts[held] for held in demands] + [0]
-        self._adjacent = [*covers, *ordered]
-        self._spare = [0] * (newest + 1) + [classes[key] for key in ordered]
-        self._flow = [{} for _ in self._adjacent]
-        self.work_left -= sum(len(key) for key in ordered)
+    def supply(self, leaf: Leaf, delta: int) -> None:
+        """A leaf can fill more, or less."""
+        left = self._left.get(leaf, 0) + delta
+        takers = self._takers.get(leaf)
+        while left < 0 and takers:
+            demand, taken = takers.popitem()
+            part = min(taken, -left)
+            if taken > part:
+                takers[demand] = taken - part
+            self._unfilled[demand] = self._unfilled.get(demand, 0) + part
+            left += part
+        assert left >= 0
+        self._left[leaf] = left
+        if not left and not takers:  # Perhaps no leaf any more.
+            del self._left[leaf]
+            self._takers.pop(leaf, None)
 
-    def push(self, sources: Iterable[int]) -> bool:
-        """Fill the remaining demand of these sources as far as it goes (Dinic's algorithm).
+    def room_for(self, leaves: Collection[Leaf], cap: int) -> int:
+        """The most that can be filled from these leaves, up to `cap`, and every hold as before."""
+        wanted = self._unfilled
+        if wanted:
+            self._push(wanted)
+        self._leaves_of = leaves
+        asking = {_ASKING: cap}
+        self._push(asking)
+        found = cap - asking.get(_ASKING, 0)
+        self._take_back(_ASKING, leaves, found)
+        return found
 
-        Returns False when the work bound was hit before.
-        """
-        wanting = [source for source in sources if self.remaining[source]]
-        while wanting:
-            level = self._levels(wanting)
-            if level is None:
-                return self.work_left >= 0
-            pointer = [0] * len(self._adjacent)
-            for source in wanting:
-                self._push_one(source, level, pointer)
-            wanting = [source for source in wanting if self.remaining[source]]
-        return self.work_left >= 0
-
-    def _levels(self, sources: list[int]) -> list[int] | None:
-        """Distance of each vertex from the sources; None when no spare can be reached."""
-        level = [-1] * len(self._adjacent)
-        demands = len(self.remaining)
-        for source in sources:
-            level[source] = 0
-        frontier, depth, found = sources, 0, False
-        while frontier and not found and self.work_left >= 0:
-            depth += 1
-            following = []
-            for vertex in frontier:
-                flow = self._flow[vertex] if vertex >= demands else None
-                self.work_left -= len(self._adjacent[vertex])
-                for target in self._adjacent[vertex]:
-                    if level[target] < 0 and (flow is None or flow.get(target)):
-                        level[target] = depth
-                        following.append(target)
-                        found = found or self._spare[target] > 0
-            frontier = following
-        return level if found and self.work_left >= 0 else None
-
-    def _push_one(self, source: int, level: list[int], pointer: list[int]) -> None:
-        demands = len(self.remaining)
-        path = [source]
-        while path and self.remaining[source] and self.work_left >= 0:
-            vertex = path[-1]
-            if self._spare[vertex]:
-                self._augment(path)
-                path = [source]
+    def _take_back(self, demand: _Held, leaves: Collection[Leaf], quantity: int) -> None:
+        """Of what the demand has been filled with, so much goes back."""
+        for leaf in leaves:
+            takers = self._takers.get(leaf)
+            taken = takers.get(demand, 0) if takers else 0
+            if takers is None or not taken:
                 continue
-            flow = self._flow[vertex] if vertex >= demands else None
-            adjacent = self._adjacent[vertex]
-            position = pointer[vertex]
-            while position < len(adjacent):
-                self.work_left -= 1
-                target = adjacent[position]
-                if level[target] == level[vertex] + 1 and (flow is None or flow.get(target)):
-                    path.append(target)
-                    break
-                position += 1
-            pointer[vertex] = position
-            if path[-1] == vertex:
-                path.pop()
-                if path:
-                    pointer[path[-1]] += 1
+            part = min(taken, quantity)
+            if taken > part:
+                takers[demand] = taken - part
+            else:
+                del takers[demand]
+            self._left[leaf] = self._left.get(leaf, 0) + part
+            quantity -= part
+            if not quantity:
+                return
+        assert not quantity, "more would be given back than was filled"
 
-    def _augment(self, path: list[int]) -> None:
-        """Along demand, class, demand, ..., class: each demand takes, the one after it yields."""
-        last = path[-1]
-        amount = min(self.remaining[path[0]], self._spare[last])
-        for index in range(1, len(path) - 1, 2):
-            amount = min(amount, self._flow[path[index]][path[index + 1]])
-        self.remaining[path[0]] -= amount
-        self._spare[last] -= amount
-        self.work_left -= len(path)
-        for index in range(0, len(path), 2):
-            demand, taken = path[index], self._flow[path[index + 1]]
-            taken[demand] = taken.get(demand, 0) + amount
-            if index + 2 < len(path):
-                taken[path[index + 2]] -= amount
+    def _at(self, demand: _Held) -> Collection[Leaf]:
+        return self._leaves_of if demand == _ASKING else self._pool.leaves_at(*demand)
+
+    def _push(self, wanted: dict[_Held, int]) -> None:
+        """Fill what is wanted as far as it goes (Dinic's algorithm); the rest stays in `wanted`."""
+        for demand in list(wanted):
+            self._take_what_is_left(demand, wanted)
+        while wanted:
+            reach = self._reach(wanted)
+            if reach is None:
+                return
+            phase = _Phase(*reach)
+            for source in list(wanted):
+                self._push_one(source, wanted, phase)
+
+    def _take_what_is_left(self, demand: _Held, wanted: dict[_Held, int]) -> None:
+        left = self._left
+        for leaf in self._at(demand):
+            free = left.get(leaf)
+            if free:
+                part = min(free, wanted[demand])
+                self._move(leaf, demand, part)
+                left[leaf] = free - part
+                if not _lower(wanted, demand, part):
+                    return
+
+    def _reach(
+        self, wanted: Mapping[_Held, int]
+    ) -> tuple[dict[_Held, int], dict[Leaf, int]] | None:
+        """Steps from what is wanted to demands and leaves, as far as the nearest that is left."""
+        demands, leaves = dict.fromkeys(wanted, 0), dict[Leaf, int]()
+        left, takers = self._left, self._takers
+        frontier, depth, found = list(wanted), 0, False
+        while frontier and not found:
+            following: list[_Held] = []
+            for demand in frontier:
+                for leaf in self._at(demand):
+                    if leaf in leaves:
+                        continue
+                    leaves[leaf] = depth
+                    if left.get(leaf):
+                        found = True
+                    for taker in takers.get(leaf, ()):
+                        if taker not in demands:
+                            demands[taker] = depth + 1
+                            following.append(taker)
+            frontier, depth = following, depth + 1
+        return (demands, leaves) if found else None
+
+    def _push_one(self, source: _Held, wanted: dict[_Held, int], phase: "_Phase") -> None:
+        """Along the shortest ways until the source has all or none is left."""
+        path, via = [source], list[Leaf]()
+        while path and source in wanted:
+            demand = path[-1]
+            if demand not in phase.ways:
+                depth, at = phase.demands[demand], phase.leaves
+                ways = [leaf for leaf in self._at(demand) if at.get(leaf) == depth]
+                phase.ways[demand] = ways
+            ways = phase.ways[demand]
+            while ways:
+                leaf = ways[-1]
+                if self._left.get(leaf):
+                    self._augment(path, [*via, leaf], wanted)
+                    path, via = [source], []
+                    break
+                taker = self._next_taker(leaf, phase)
+                if taker is not None:
+                    path.append(taker)
+                    via.append(leaf)
+                    break
+                ways.pop()
+            else:
+                path.pop()
+                if via:
+                    phase.takers[via.pop()].pop()
+
+    def _next_taker(self, leaf: Leaf, phase: "_Phase") -> _Held | None:
+        """Who would have to give way at a full leaf, one step further."""
+        now = self._takers.get(leaf, {})
+        if leaf not in phase.takers:
+            depth = phase.leaves[leaf] + 1
+            phase.takers[leaf] = [one for one in now if phase.demands.get(one) == depth]
+        takers = phase.takers[leaf]
+        while takers and takers[-1] not in now:
+            takers.pop()
+        return takers[-1] if takers else None
+
+    def _augment(self, path: list[_Held], via: list[Leaf], wanted: dict[_Held, int]) -> None:
+        """Each demand takes its leaf from the one after it, the last one takes what is left."""
+        last = via[-1]
+        amount = min(wanted[path[0]], self._left[last])
+        for leaf, giver in zip(via, path[1:], strict=False):
+            amount = min(amount, self._takers[leaf][giver])
+        for index, leaf in enumerate(via):
+            self._move(leaf, path[index], amount)
+            if index + 1 < len(path):
+                _lower(self._takers[leaf], path[index + 1], amount)
+        self._left[last] -= amount
+        _lower(wanted, path[0], amount)
+
+    def _move(self, leaf: Leaf, demand: _Held, amount: int) -> None:
+        takers = self._takers.setdefault(leaf, {})
+        takers[demand] = takers.get(demand, 0) + amount
+
+
+class _Phase:
+    """One search of Dinic's algorithm: distances, and the ways that were not tried yet."""
+
+    __slots__ = ("demands", "leaves", "takers", "ways")
+
+    def __init__(self, demands: dict[_Held, int], leaves: dict[Leaf, int]) -> None:
+        self.demands = demands
+        self.leaves = leaves
+        self.ways: dict[_Held, list[Leaf]] = {}
+        self.takers: dict[Leaf, list[_Held]] = {}
+
+
+def _lower(amounts: dict[_Held, int], name: _Held, by: int) -> int:
+    """Take from one amount, none is no entry; gives what it is now."""
+    amount = amounts[name] - by
+    if amount:
+        amounts[name] = amount
+    else:
+        del amounts[name]
+    return amount
 
 
 def fits(
@@ -528,7 +593,7 @@ def fits(
     held: Mapping[Node, int],
     node: Node,
     quantity: int,
-    work_max: int = WORK_MAX,
+    edges_max: int = EDGES_MAX,
 ) -> Fit:
     """Check once, without keeping a pool: all subsets of the dimensions are levels."""
     pool = Pool(len(node))
@@ -536,7 +601,7 @@ def fits(
         pool.supply(leaf, amount)
     for place, amount in held.items():
         pool.hold(place, amount)
-    return pool.fit(node, quantity, work_max)
+    return pool.fit(node, quantity, edges_max)
 
 
 def _load(quantity: int, capacity: int) -> int:

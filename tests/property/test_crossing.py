@@ -168,8 +168,8 @@ def test_the_answer_does_not_depend_on_history(
         pool.supply(leaf, -5)
     for place in held:
         pool.hold(place, -2)
-    for work_max in (0, 3, 10, 30, 100_000):
-        assert pool.fit(node, 2, work_max) == fits(supply, held, node, 2, work_max)
+    for edges_max in (0, 3, 10, 30, 100_000):
+        assert pool.fit(node, 2, edges_max) == fits(supply, held, node, 2, edges_max)
 
 
 @given(situations())
@@ -178,8 +178,8 @@ def test_a_bound_never_grants_what_does_not_fit(situation: tuple[Supply, Holds, 
     """With any bound, what is answered as available is no more than the exact answer."""
     supply, held, node = situation
     exact = expected(supply, held, node)
-    for work_max in (0, 1, 5, 10, 20, 40):
-        fit = fits(supply, held, node, 1, work_max)
+    for edges_max in (0, 1, 5, 10, 20, 40):
+        fit = fits(supply, held, node, 1, edges_max)
         assert fit.available <= exact
         assert fit.bound_hit or fit.available == exact
 
@@ -237,8 +237,8 @@ def test_available_is_exact_where_one_more_moves_many_holds(seed: int) -> None:
     supply, held, node = crowded(seed)
     exact = expected(supply, held, node)
     assert fits(supply, held, node, 1).available == exact
-    for work_max in (10, 60, 150, 250, 400):
-        fit = fits(supply, held, node, 1, work_max)
+    for edges_max in (10, 60, 150, 250, 400):
+        fit = fits(supply, held, node, 1, edges_max)
         assert fit.available <= exact
         assert fit.bound_hit or fit.available == exact
 
@@ -265,3 +265,32 @@ def test_where_there_is_slack_the_flow_agrees(random: Random, width: int) -> Non
         kept = pool._loads
         if kept is not None:
             assert dict(kept) == dict(pool._spread_all())
+
+
+@given(st.randoms(use_true_random=False), st.integers(2, 3))
+@settings(max_examples=100, deadline=None)
+def test_a_flow_kept_through_changes_answers_as_one_made_anew(random: Random, width: int) -> None:
+    """Stock and holds come and go, debts and over-promises too: each answer is a fresh pool's."""
+    pool = Pool(width)
+    supply: Supply = {}
+    held: Holds = {}
+    for _ in range(40):
+        leaf = tuple(random.choice(("a", "b", "b", "c", "")) for _ in range(width))
+        if random.random() < 0.5:
+            change = random.choice((4, 2, 1, -1, -3, -supply.get(leaf, 0)))
+            pool.supply(leaf, change)
+            supply[leaf] = supply.get(leaf, 0) + change
+        node: Node = tuple(value if value and random.random() < 0.6 else None for value in leaf)
+        more = max(random.choice((2, 1, -1, -9)), -held.get(node, 0))
+        pool.hold(node, more)
+        held[node] = held.get(node, 0) + more
+        asked = tuple(value if value and random.random() < 0.6 else None for value in leaf)
+        live = {one: amount for one, amount in held.items() if amount}
+        assert pool.fit(asked, 2) == fits(supply, live, asked, 2)
+        asked_mask = mask(tuple(value or None for value in asked))
+        fresh = Pool(width)
+        for one, amount in supply.items():
+            fresh.supply(one, amount)
+        for one, amount in live.items():
+            fresh.hold(one, amount)
+        assert pool._fill(asked_mask, asked, 9, 10**6) == fresh._fill(asked_mask, asked, 9, 10**6)

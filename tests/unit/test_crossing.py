@@ -44,16 +44,16 @@ def test_debt_is_charged_to_every_level_above() -> None:
 def test_the_bound_is_named_and_grants_only_what_is_certain() -> None:
     """Out of work, a check says so; what fits even in the worst case is still granted."""
     held: dict[Node, int] = {("red", ANY): 5, ("blue", ANY): 1}
-    fit = fits(GRID, held, (ANY, "small"), 7, work_max=20)
+    fit = fits(GRID, held, (ANY, "small"), 7, edges_max=5)
     assert fit == Fit(False, 2, True, 8)
-    assert fits(GRID, held, (ANY, "small"), 2, work_max=20).ok
+    assert fits(GRID, held, (ANY, "small"), 2, edges_max=5).ok
     assert fits(GRID, held, (ANY, "small"), 7).ok
 
 
 def test_with_slack_no_flow_is_needed() -> None:
     """Holds that fit beside the asking node, however they are spread, cost no work."""
     held: dict[Node, int] = {("red", ANY): 2, ("blue", ANY): 2}
-    assert fits(GRID, held, (ANY, "small"), 8, work_max=0) == Fit(True, 8, False, 8)
+    assert fits(GRID, held, (ANY, "small"), 8, edges_max=0) == Fit(True, 8, False, 8)
 
 
 def test_remaining_after_an_unchecked_hold() -> None:
