@@ -116,11 +116,14 @@ class LocalServer:
         running = self._running
         if running is None or running.boot_id != _boot_id():
             return None
-        child = _children.get(running.pid)
-        if child is not None and child.poll() is not None:  # Reaped, so not left as a zombie.
-            self._exit_code = child.returncode
-            del _children[running.pid]
-        return running.pid if _start_ticks(running.pid) == running.start_ticks else None
+        if _start_ticks(running.pid) == running.start_ticks:
+            return running.pid
+        # Reaped, so not left as a zombie. Its main thread went first: the others, of which Java has
+        # many, may take a moment more, and until then it cannot be waited for.
+        child = _children.pop(running.pid, None)
+        if child is not None:
+            self._exit_code = child.wait(GONE_WITHIN_S)
+        return None
 
     @property
     def alive(self) -> bool:
@@ -265,8 +268,7 @@ class LocalServer:
         return not self.alive
 
     def _exit(self) -> str:
-        child = _children.get(self._running.pid) if self._running else None
-        code = child.wait(GONE_WITHIN_S) if child is not None else self._exit_code
+        code = self._exit_code
         if code is None:
             return "exit code unknown"
         return f"signal {-code}" if code < 0 else f"exit code {code}"

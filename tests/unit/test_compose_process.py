@@ -9,6 +9,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from compose import process
 from compose.errors import ServerFailedError
 from compose.ports import free_port
 from compose.process import Launch, LocalServer, Running, explain
@@ -86,6 +87,20 @@ def test_a_recycled_process_id_is_left_alone(tmp_path: Path, changed: str) -> No
     finally:
         bystander.kill()
         bystander.wait()
+
+
+def test_a_server_that_is_gone_has_been_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where its main thread was gone before the process could be waited for."""
+    server = LocalServer(launch(tmp_path))
+    server.start()
+    child = process._children[server.pid or 0]
+    monkeypatch.setattr(child, "poll", lambda: None)  # As while other threads are still there.
+    server.kill()
+    assert not server.alive
+    assert child.returncode == -signal.SIGKILL
+    assert child.pid not in process._children
 
 
 def test_a_server_that_ignores_the_request_to_stop_is_killed(tmp_path: Path) -> None:
