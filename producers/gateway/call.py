@@ -6,7 +6,7 @@ its bound. Every endpoint is wrapped by `endpoint`, so that none can forget.
 
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import structlog
 from starlette.requests import ClientDisconnect, Request
@@ -21,7 +21,7 @@ from schemas.queries import QueryInvalid, ViewUnavailable
 
 log = structlog.get_logger()
 
-BEARER: Final = "bearer "
+BEARER: Final = b"bearer "
 RETRY_HEADER: Final = "Retry-After"
 NO_BODY: Final = frozenset({"GET", "HEAD"})
 
@@ -32,12 +32,12 @@ class Call:
     Attributes:
         body: its raw bytes; empty for GET.
         environment: id in the path, empty outside /api.
+        headers: values by name in lower case, the last of those that are there twice.
         style: how a refusal by the stock is answered.
-        started_s: when its head arrived, `time.monotonic`.
 
     """
 
-    __slots__ = ("body", "caller", "environment", "gateway", "request", "started_s", "style")
+    __slots__ = ("body", "caller", "environment", "gateway", "headers", "request", "style")
 
     def __init__(self, gateway: Gateway, request: Request, caller: Caller) -> None:
         self.gateway = gateway
@@ -46,11 +46,16 @@ class Call:
         self.environment = ""
         self.style: str = "honest"
         self.body = b""
-        self.started_s = time.monotonic()
+        self.headers: dict[bytes, bytes] = dict(request.scope["headers"])
 
     def json(self, *, lower: bool = True) -> Any:
         """The body's value; raises Problem 400."""
         return strict_json.parse(self.body, lower=lower)
+
+    def header(self, name: bytes, default: str = "") -> str:
+        """Value of a header, given by its name in lower case."""
+        value = self.headers.get(name)
+        return default if value is None else value.decode("latin-1")
 
     @property
     def channel(self) -> str:
@@ -65,23 +70,30 @@ class Call:
             Problem: 400, another one.
 
         """
-        version = self.request.headers.get("api-version", "1.0")
+        version = self.header(b"api-version", "1.0")
         if version not in {"1.0", "2.0"}:
             raise Problem(400, "unknown-version", f"Api-Version {version[:16]!r}: 1.0 or 2.0")
         return version
 
 
 Handler = Callable[[Call], Awaitable[Response]]
-Endpoint = Callable[[Request], Awaitable[Response]]
+
+
+class Endpoint(Protocol):
+    """Answers requests; `body` is given where it was read already, within its bound."""
+
+    async def __call__(self, request: Request, body: bytes | None = None) -> Response:
+        """Answer one."""
+        ...
 
 
 def endpoint(gateway: Gateway, handler: Handler, *, scope: Scope, area: str) -> Endpoint:
     """Wrap a handler: prove, limit, read, answer, count. `area` labels the figures."""
 
-    async def serve(request: Request) -> Response:
+    async def serve(request: Request, body: bytes | None = None) -> Response:
         started_s = time.monotonic()
         try:
-            call = await admit(gateway, request, scope)
+            call = await admit(gateway, request, scope, body)
             response = await handler(call)
         except Problem as problem:
             response = problem.response()
@@ -106,8 +118,10 @@ def _trouble(error: Exception, area: str) -> Response:
     return Problem(500, "internal-error", "the gateway failed; its log says why").response()
 
 
-async def admit(gateway: Gateway, request: Request, scope: Scope) -> Call:
-    """Let a request in.
+async def admit(
+    gateway: Gateway, request: Request, scope: Scope, body: bytes | None = None
+) -> Call:
+    """Let a request in; `body` is None as long as it has not been read.
 
     Raises:
         Problem: 401, 403, 404, 413 or 429.
@@ -134,7 +148,9 @@ async def admit(gateway: Gateway, request: Request, scope: Scope) -> Call:
         if name not in environments:
             raise Problem(404, "unknown-environment", f"no environment {name[:64]!r} here")
         call.environment, call.style = name, environments[name]
-    if request.method not in NO_BODY:
+    if body is not None:
+        call.body = body
+    elif request.method not in NO_BODY:
         call.body = await read_body(request, gateway.settings.body_bytes_max)
     return call
 
@@ -146,11 +162,11 @@ async def prove(gateway: Gateway, request: Request) -> Caller:
         Problem: 401, 429 for an address that keeps failing, 503 when keys cannot be had.
 
     """
-    words = request.headers.getlist("authorization")
-    if len(words) != 1 or not words[0].lower().startswith(BEARER):
+    given = [value for name, value in request.scope["headers"] if name == b"authorization"]
+    if len(given) != 1 or given[0][: len(BEARER)].lower() != BEARER:
         gateway.metrics.refused.labels("unauthenticated").inc()
         raise unauthenticated("a bearer token is needed: Authorization: Bearer …")
-    token = words[0][len(BEARER) :].strip()
+    token = given[0][len(BEARER) :].decode("latin-1").strip()
     known = gateway.verifier.remembered(token)
     if known is not None:
         return known

@@ -15,6 +15,8 @@ from producers.gateway.problems import bad
 HEADER: Final = "Holdfast-Consistency"
 EVENTUAL: Final = "eventual"
 READ_YOUR_WRITES: Final = "read-your-writes"
+_ASKED: Final = HEADER.lower().encode()
+_CARRIED: Final = POSITION_HEADER.lower().encode()
 
 
 async def settle(call: Call) -> dict[str, str]:
@@ -24,14 +26,14 @@ async def settle(call: Call) -> dict[str, str]:
         Problem: 400, a header is not understood.
 
     """
-    asked = call.request.headers.get(HEADER, READ_YOUR_WRITES).lower()
+    asked = call.header(_ASKED, READ_YOUR_WRITES).lower()
     if asked not in {EVENTUAL, READ_YOUR_WRITES}:
         raise bad(f"{HEADER}: {EVENTUAL} or {READ_YOUR_WRITES}")
     if asked == EVENTUAL:
         return {HEADER: EVENTUAL}
     gateway, client_id = call.gateway, call.caller.client_id
     positions = gateway.positions.of(client_id)
-    carried = call.request.headers.get(POSITION_HEADER)
+    carried = call.header(_CARRIED)
     if carried:
         try:
             positions = furthest([*positions, *from_header(carried)])

@@ -15,26 +15,32 @@ STRAIGHT: Final = "/api/environment/"
 
 
 class Front:
-    """ASGI application over the routed one."""
+    """ASGI application over the routed one.
+
+    Attributes:
+        original: the one endpoint of the original's paths; short requests come to it straight
+            (`producers.gateway.straight`).
+
+    """
 
     def __init__(self, routed: ASGIApp, original: Endpoint) -> None:
         self._routed = routed
-        self._original = original
+        self.original = original
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve a request, or whatever else the server tells."""
         if scope["type"] == "http":
-            parameters = _parameters(scope["path"])
-            if parameters is not None:
-                scope["path_params"] = parameters
-                response = await self._original(Request(scope, receive, send))
+            found = parameters(scope["path"])
+            if found is not None:
+                scope["path_params"] = found
+                response = await self.original(Request(scope, receive, send))
                 await response(scope, receive, send)
                 return
         await self._routed(scope, receive, send)
 
 
-def _parameters(path: str) -> dict[str, Any] | None:
-    """Parameters of an original path, None for any other."""
+def parameters(path: str) -> dict[str, Any] | None:
+    """Parameters of an original's path, None for any other."""
     if not path.startswith(STRAIGHT):
         return None
     environment_id, slash, rest = path[len(STRAIGHT) :].partition("/")

@@ -14,6 +14,7 @@ from prometheus_client import start_http_server
 
 from producers.gateway.app import create_app
 from producers.gateway.state import Gateway
+from producers.gateway.straight import protocol
 
 LOOPBACK: Final = "127.0.0.1"
 BACKLOG: Final = 1_024
@@ -37,12 +38,13 @@ def serve(gateway: Gateway) -> None:
     """
     settings = gateway.settings
     sys.setswitchinterval(SWITCH_INTERVAL_S)
+    app = create_app(gateway)
     config = uvicorn.Config(
-        create_app(gateway),
+        app,
         host=settings.host,
         port=settings.port,
         loop="uvloop",
-        http="httptools",
+        http=protocol(app.original, settings.body_bytes_max),
         ws="none",
         lifespan="on",
         backlog=BACKLOG,

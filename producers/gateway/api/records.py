@@ -6,8 +6,9 @@ from typing import Any, Final, NamedTuple
 
 from producers.gateway import fields
 from producers.gateway.api.answers import RESERVE_PREFIX, UNRESERVE_PREFIX
+from producers.gateway.api.usual import UsualReservation
 from producers.gateway.places import API_SENDER, Places
-from producers.gateway.problems import bad
+from producers.gateway.problems import Problem, bad
 from producers.gateway.writer import Sending
 from schemas import limits
 from schemas.codes import Code
@@ -86,18 +87,32 @@ def _subject(value: Any) -> tuple[dict[str, Any], _Subject]:
 
 
 def _usual(members: dict[str, Any]) -> _Subject | None:
-    """The subject of a record that is as most are; None sends it through every check by name.
-
-    A bulk has 512 of them: joined, their texts are checked at once, for a third of the time.
-    """
+    """The subject of a record that is as most are; None sends it through every check by name."""
     try:
-        event_id, organization = members["id"], members["organizationid"]
-        product, named = members["productid"], members["dimensions"]
-        source = members.get("dimensiondatasource", "")
-        names, values = "".join(named), "".join(named.values())
-        joined = event_id + organization + product + source + names + values
+        return _plain(
+            members["id"],
+            members["organizationid"],
+            members["productid"],
+            members.get("dimensiondatasource", ""),
+            members["dimensions"],
+        )
     except (KeyError, TypeError, AttributeError):
         return None
+
+
+def _plain(
+    event_id: str, organization: str, product: str, source: str, named: Mapping[str, str]
+) -> _Subject | None:
+    """The subject of these texts, if none of them breaks a rule.
+
+    A bulk has 512 of them: joined, their texts are checked at once, for a third of the time.
+
+    Raises:
+        TypeError, AttributeError: something is no text.
+
+    """
+    names, values = "".join(named), "".join(named.values())
+    joined = event_id + organization + product + source + names + values
     plain = (
         joined.isprintable()
         and 0 < len(event_id) <= EVENT_ID_LENGTH_MAX
@@ -113,6 +128,25 @@ def _usual(members: dict[str, Any]) -> _Subject | None:
     return _Subject(event_id, organization, product, source.lower(), dimensions)
 
 
+def usual_reserving(
+    one: UsualReservation, places: Places, channel: str
+) -> Reserving | Wrong | None:
+    """A usual reservation, read; None if it is not so usual after all."""
+    named = {name.lower(): value for name, value in one.dimensions.items()}
+    source = one.dimension_data_source or ""
+    subject = _plain(one.id, one.organization_id, one.product_id, source, named)
+    measured = one.quantity_data_source and one.modifier
+    if subject is None or not measured or len(named) != len(one.dimensions):
+        return None
+    try:
+        measure = _measure(one.quantity_data_source, one.modifier)
+    except Problem:
+        return None
+    check = one.if_check_avail_for_reserv is not False
+    quantity = int(one.quantity) * limits.QUANTITY_SCALE
+    return _reserving(subject, measure, quantity, places, channel, check=check)
+
+
 def reserving(value: Any, places: Places, channel: str) -> Reserving | Wrong:
     """Read one reservation.
 
@@ -123,6 +157,13 @@ def reserving(value: Any, places: Places, channel: str) -> Reserving | Wrong:
     members, subject = _subject(value)
     measure, quantity = _measure_and_quantity(members)
     check = fields.flag(members, "ifCheckAvailForReserv", default=True)
+    return _reserving(subject, measure, quantity, places, channel, check=check)
+
+
+def _reserving(
+    subject: _Subject, measure: str, quantity: int, places: Places, channel: str, *, check: bool
+) -> Reserving | Wrong:
+    """A reservation whose members have been read."""
     if measure.partition(".")[0] in places.protected:
         words = f"{measure.partition('.')[0]} belongs to the ERP"
         return Wrong(subject.event_id, 400, Code.DATA_SOURCE_PROTECTED, words)

@@ -58,13 +58,14 @@ def dispatcher(gateway: Gateway) -> Endpoint:
         gateway, _set_on_hand, scope="onhand.write", area="setonhand/{inventorySystem}/bulk"
     )
 
-    async def dispatch(request: Request) -> Response:
+    async def dispatch(request: Request, body: bytes | None = None) -> Response:
         path = request.path_params["rest"].lower().strip("/")
-        if _inventory_system(path):
-            found, methods = {"POST": set_on_hand}.get(request.method), {"POST"}
-        else:
-            found, methods = endpoints.get((path, request.method)), set(OPERATIONS.get(path, ()))
-        return await (found or _refusing(gateway, path, methods))(request)
+        found = endpoints.get((path, request.method))
+        if found is None and _inventory_system(path):
+            found = set_on_hand if request.method == "POST" else _refusing(gateway, path, {"POST"})
+        if found is None:
+            found = _refusing(gateway, path, set(OPERATIONS.get(path, ())))
+        return await found(request, body)
 
     return dispatch
 

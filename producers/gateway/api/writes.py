@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from starlette.responses import Response
 
-from producers.gateway.api import answers, records
+from producers.gateway.api import answers, records, usual as read_usual
 from producers.gateway.api.answers import Answer
 from producers.gateway.api.records import Changing, Reserving, Unreserving, Wrong
 from producers.gateway.call import Call
@@ -48,6 +48,11 @@ async def set_on_hand_bulk(call: Call, source: str) -> Response:
 
 async def reserve(call: Call) -> Response:
     """POST onhand/reserve."""
+    usual = read_usual.reservation(call.body)
+    if usual is not None:
+        ready = records.usual_reserving(usual, call.gateway.places, call.channel)
+        if ready is not None:
+            return await _one(call, ready)
     value = members_of(call.json())
     return await _one(call, records.reserving(value, call.gateway.places, call.channel))
 
@@ -55,6 +60,11 @@ async def reserve(call: Call) -> Response:
 async def reserve_bulk(call: Call) -> Response:
     """POST onhand/reserve/bulk."""
     places, channel = call.gateway.places, call.channel
+    usual = read_usual.reservations(call.body)
+    if usual and len(usual) <= BULK_MAX:
+        readies = [records.usual_reserving(one, places, channel) for one in usual]
+        if None not in readies:
+            return await _send_bulk(call, [ready for ready in readies if ready is not None])
     return await _bulk(call, lambda value: records.reserving(value, places, channel))
 
 
@@ -89,6 +99,10 @@ async def _bulk(call: Call, read: Callable[[Any], Ready]) -> Response:
         except Problem as problem:
             problem.detail = f"record {index}: {problem.detail}"
             raise
+    return await _send_bulk(call, readies)
+
+
+async def _send_bulk(call: Call, readies: Sequence[Ready]) -> Response:
     sent = [ready for ready in readies if not isinstance(ready, Wrong)]
     tolds = await send(call, [ready.sending for ready in sent]) if sent else []
     coming = iter(tolds)
