@@ -277,7 +277,9 @@ class Link:
             raise RecordTooLargeError(
                 f"{len(value)} bytes exceed {limits.RECORD_BYTES_MAX}: split the request"
             )
-        self.listen_for(slot)
+        place = self._place_of(slot)
+        if place not in self._listening:
+            self.listen(*place)
         waiting = Waiting(key, value, deliver)
         with self._lock:
             if self._ended:
@@ -478,6 +480,7 @@ class Link:
 
 def _deliver(waiting: Waiting, outcome: Outcome) -> None:
     for deliver in waiting.deliver:
-        # A caller that went away (a cancelled future) must not stop the others.
-        with contextlib.suppress(Exception):
+        try:
             deliver(outcome)
+        except Exception:  # noqa: BLE001, S112 - a caller that went away stops no other
+            continue
