@@ -179,13 +179,13 @@ class Reader:
         try:
             *answers, last = await self._redis.execute_command("EVAL", _RUN, 0, *words)
         except Exception as error:  # noqa: BLE001 - nobody may wait for ever
-            self._fail(questions, ViewUnavailable(f"redis does not answer: {error}"))
+            self._fail(questions, ViewUnavailable(in_words(error)))
             return
         except asyncio.CancelledError:
             self._fail(questions, ViewUnavailable("closed"))
             raise
         if isinstance(last, RedisError):
-            self._fail(questions, ViewUnavailable(f"redis refuses: {last}"))
+            self._fail(questions, ViewUnavailable(in_words(last)))
             return
         served, changed = last
         start = 0
