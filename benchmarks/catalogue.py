@@ -28,6 +28,7 @@ class Options(NamedTuple):
     runs: int = 3
     rate: int = 5_000
     seconds: int = 20
+    warm_up_s: int = latency.WARM_UP_S
     live: int = 1_000_000  # holds: live holds that stand before the measured requests.
     processes: int = 1  # latency: of our worker.
     standby: bool = False  # failover: whether each worker copies the other's partitions.
@@ -83,6 +84,7 @@ def _paced(contestant: KafkaContestant) -> Attempt:
             rate=options.rate,
             seconds=options.seconds,
             partitions=options.partitions,
+            warm_up_s=options.warm_up_s,
         )
 
     return attempt

@@ -83,6 +83,9 @@ def bench(
     seconds: Annotated[
         int | None, typer.Option(min=1, help="latency, failover, view: how long.")
     ] = None,
+    warm_up: Annotated[
+        int | None, typer.Option(min=1, help="latency: seconds before them, not counted.")
+    ] = None,
     live: Annotated[
         int, typer.Option(min=1, max=20_000_000, help="holds: how many are live.")
     ] = 1_000_000,
@@ -124,6 +127,7 @@ def bench(
         runs=runs,
         rate=rate,
         seconds=seconds or catalogue.Options().seconds,
+        warm_up_s=warm_up or catalogue.Options().warm_up_s,
         live=live,
         standby=standby,
     )

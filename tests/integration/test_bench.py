@@ -77,7 +77,8 @@ def test_database_peers_lose_nothing(peer: str) -> None:
 @pytest.mark.kafka
 def test_latency_counts_every_request() -> None:
     """In the open loop every request is answered, rightly, and timed."""
-    figures = _bench("latency", "--rate", "50", "--seconds", "2", "--partitions", "2")
+    words = ["--rate", "50", "--seconds", "2", "--warm-up", "2", "--partitions", "2"]
+    figures = _bench("latency", *words)
     assert figures["runs"][0]["decisions"] == 100
     assert 0 < figures["p50_ms"] <= figures["p99_ms"]
 
