@@ -30,8 +30,12 @@ FETCH_TIMEOUT_S: Final = 0.5
 # being decided when it was sent is not part of it, and the end of a transaction does not end it:
 # what comes meanwhile waits this long. Faust asks for 1,500 ms and one byte: then a steady trickle
 # is fetched record by record, and at 5,000 requests a second that took half of the worker's CPU.
-FETCH_WAIT_MS: Final = 5  # Idle, this is 200 fetches a second: a tenth of a core.
+FETCH_WAIT_MS: Final = 5
 FETCH_BYTES_MIN: Final = 64 * 1024
+# When nothing came for `FETCH_TIMEOUT_S`, all partitions are in the fetch that waits, and the first
+# record ends it; only what a transaction wrote may wait so long. At 5 ms, an idle worker and its
+# broker spent a third of a core on fetching nothing.
+IDLE_WAIT_MS: Final = 50
 
 
 class Flow(Protocol):
@@ -96,10 +100,15 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):
             consumer = super()._create_worker_consumer(transport)
         finally:
             self.consumer.in_transaction = False
-        # Faust has no setting for either.
-        consumer._fetch_max_wait_ms = FETCH_WAIT_MS  # noqa: SLF001
-        consumer._fetch_min_bytes = FETCH_BYTES_MIN  # noqa: SLF001
+        # Faust has no setting for it; the first fetch waits for whatever comes.
+        consumer._fetch_max_wait_ms = IDLE_WAIT_MS  # noqa: SLF001
         return consumer
+
+    def expect(self, *, more: bool) -> None:
+        """Fetch from now on for records that keep coming, or for one that may come at some time."""
+        fetcher = self._ensure_consumer()._fetcher  # noqa: SLF001 - read at every fetch
+        fetcher._fetch_max_wait_ms = FETCH_WAIT_MS if more else IDLE_WAIT_MS  # noqa: SLF001
+        fetcher._fetch_min_bytes = FETCH_BYTES_MIN if more else 1  # noqa: SLF001
 
     @property
     def member_id(self) -> str:
@@ -172,6 +181,7 @@ class BatchConsumer(driver.Consumer):
                 return
             finally:
                 self._not_fetching.set()
+            self._thread.expect(more=bool(polled))
             for tp, records in _in_turns(polled):
                 # Fetched under an assignment that ended meanwhile: whoever owns it now reads it
                 # again.
