@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Final, NamedTuple, Protocol
 
-from benchmarks import drain, failover, holds, http, latency, mixed, recovery, scale, view
+from benchmarks import drain, failover, holds, http, latency, mixed, recovery, scale, sweep, view
 from benchmarks.broker import Progress
 from benchmarks.contestants import KAFKA_PEERS, Holdfast, KafkaContestant
 from benchmarks.figures import Comparison, Run, compare
@@ -140,6 +140,10 @@ def _holds(options: Options, progress: Progress) -> Run:
     )
 
 
+def _sweep(options: Options, progress: Progress) -> Run:
+    return sweep.run(progress, holds=options.requests, partitions=options.partitions)
+
+
 def _scale(options: Options, progress: Progress) -> Run:
     return scale.run(progress, requests=options.requests)
 
@@ -163,6 +167,7 @@ BENCHMARKS: Final[Mapping[str, Benchmark]] = MappingProxyType(
         "failover": Benchmark(failover.METHOD, [_failover], {}),
         "holds": Benchmark(holds.METHOD, [_holds], {}),
         "scale": Benchmark(scale.METHOD, [_scale], {}),
+        "sweep": Benchmark(sweep.METHOD, [_sweep], {}),
         "http": Benchmark(http.METHOD, [_http], {}),
         "view": Benchmark(view.METHOD, [_view], {}),
     }
@@ -172,9 +177,13 @@ PEERS: Final = (*KAFKA_PEERS, *DATABASE_PEERS)
 
 def requests_default(name: str) -> int:
     """Requests of one run when nobody says: a million changelog rows need 500,000."""
-    return {"recovery": 500_000, "failover": 500_000, "holds": 200_000, "scale": 200_000}.get(
-        name, Options().requests
-    )
+    return {
+        "recovery": 500_000,
+        "failover": 500_000,
+        "holds": 200_000,
+        "scale": 200_000,
+        "sweep": 100_000,
+    }.get(name, Options().requests)
 
 
 def session(name: str, peer: str | None, options: Options, progress: Progress) -> Comparison:

@@ -226,6 +226,10 @@ def run(
         ("holds", holds, _by_holds),
         ("products", products, _by_products),
     ]
+    # What was there before is not looked at again by each collection: in a process that has loaded
+    # much, that took longer than what is measured.
+    gc.collect()
+    gc.freeze()
     curves = []
     for of, values, measure in shapes:
         points = []
@@ -236,6 +240,7 @@ def run(
         curves.append(Curve(of, points))
     with tempfile.TemporaryDirectory(prefix="holdfast-cost-") as folder:
         rows, stored = _sizes(Path(folder), lines_measured)
+    gc.unfreeze()
     return Costs(
         method=METHOD,
         machine=str(this_machine()),

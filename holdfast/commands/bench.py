@@ -44,6 +44,8 @@ Examples:
 
   holdfast bench holds --live 10000000 --runs 1
 
+  holdfast bench sweep --requests 100000 --runs 1
+
   holdfast bench table
 
   holdfast bench table --only hot
@@ -54,7 +56,8 @@ Examples:
 
   holdfast bench report
 
-Benchmarks: spread, hot, zipf, reject, mixed, latency, recovery, failover, holds, scale, view.
+Benchmarks: spread, hot, zipf, reject, mixed, latency, recovery, failover, holds, scale,
+sweep, http, view.
 
 Sessions of the table: spread, hot, mixed, latency, latency-half, recovery, failover,
 failover-standby, holds.
