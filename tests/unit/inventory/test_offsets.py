@@ -268,6 +268,17 @@ def test_cancelling_after_the_offset_holds_nothing_again() -> None:
     assert partition.available() == 10
 
 
+def test_cancelling_what_was_offset_leaves_the_rest_of_the_hold() -> None:
+    """Four of seven were offset, then cancelled: three are held on, for the other lines."""
+    partition, hold = held(7)
+    by = {"reservation_id": hold.reservation_id}
+    partition.status("PICKED", 4, sequence=1, changes={"fno.reservphysical": 4.0}, **by)
+    partition.status("CANCELLED", 4, sequence=2, changes={"fno.reservphysical": -4.0}, **by)
+    assert partition.available() == 7
+    assert partition.release(hold.hold_id).code == Code.ACCEPTED
+    assert partition.available() == 10
+
+
 def test_other_dimensions_revert_the_old_offset_and_make_a_new_one() -> None:
     """A line that was offset as red becomes blue: red counts again, blue is offset."""
     partition, red = held(4)
