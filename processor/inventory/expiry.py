@@ -20,7 +20,7 @@ from schemas.messages import InventoryEvent
 
 # Efforts of one slice, each about 7 us of CPU compiled and 30 from source: the bound of a slice.
 RECORD_EFFORT: Final = 40  # Behind an ordinary record: about 0.3 ms.
-TICK_EFFORT: Final = 4_000  # Behind a tick: about 30 ms.
+TICK_EFFORT: Final = 1_000  # Behind a tick: about 10 ms. With 4,000 others waited twice as long.
 LEVEL_EFFORT: Final = 4  # The first hold of a level in a slice: its place is looked up, or loaded.
 CROSSING_EFFORT: Final = 1_000  # As much where levels cross: what is available may take a flow.
 GRACE_EFFORT: Final = 1  # More for a hold that is kept for its grace, and swept again behind it.
