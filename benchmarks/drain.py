@@ -24,7 +24,7 @@ from compose.stack import LocalStack
 from schemas import topics
 from schemas.codec import Codec
 from schemas.limits import QUANTITY_SCALE
-from schemas.messages import RequestLine, ReservationRequest
+from schemas.messages import LineDetail, RequestLine, ReservationRequest
 from schemas.registry import SchemaIds
 
 METHOD: Final = (
@@ -60,8 +60,8 @@ def site(partitions: int) -> Iterator[Site]:
         yield Site(bootstrap, registry_url, Path(folder), Codec(ids), ids)
 
 
-def request_records(site: Site, work: Work) -> list[Produced]:
-    """The asks as framed Avro, with their keys and partitions."""
+def request_records(site: Site, work: Work, detail: LineDetail | None = None) -> list[Produced]:
+    """The asks as framed Avro, with their keys and partitions; `detail` is that of every line."""
     records = []
     for ask in work.asks:
         leaf = work.leaves[ask.leaf]
@@ -71,6 +71,7 @@ def request_records(site: Site, work: Work) -> list[Produced]:
             dimensions=leaf.dimensions,
             measure="",
             quantity=ask.quantity * QUANTITY_SCALE,
+            detail=detail,
         )
         request = ReservationRequest(ask.request_id, "RESERVE", ORGANIZATION, "bench", [line])
         records.append(Produced(leaf.key, site.codec.encode_request(request), leaf.partition))

@@ -10,16 +10,15 @@ from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 from benchmarks import broker, drain
-from benchmarks.broker import Produced, Progress
+from benchmarks.broker import Progress
 from benchmarks.check import WrongAnswerError
 from benchmarks.contestants import Holdfast, Site
 from benchmarks.figures import Run, percentiles
-from benchmarks.load import ORGANIZATION, Work, spread
+from benchmarks.load import Work, spread
 from benchmarks.openloop import OpenLoop, Timing
 from benchmarks.programs import CpuSampler, Program
 from schemas import topics
-from schemas.limits import QUANTITY_SCALE
-from schemas.messages import LineDetail, RequestLine, ReservationRequest
+from schemas.messages import LineDetail
 
 PROBES_RATE: Final = 100  # A second, over all partitions.
 PROBES_S: Final = 15
@@ -68,7 +67,9 @@ def _measure(
     site: Site, work: Work, holds: int, programs: Sequence[Program], report: Progress
 ) -> _Seen:
     due_s = time.time() + DECIDED_WITHIN_S + holds / 5_000
-    drain.preload(site, _holds(site, work, holds, int(due_s * 1000)), report)
+    detail = LineDetail(expires_at_ms=int(due_s * 1000))
+    made = work._replace(asks=work.asks[:holds])
+    drain.preload(site, drain.request_records(site, made, detail), report)
     numbers = {ask.request_id.encode(): n for n, ask in enumerate(work.asks[holds:])}
     probes = drain.request_records(site, work._replace(asks=work.asks[holds:]))
     with (
@@ -88,18 +89,6 @@ def _measure(
         finally:
             loop.close()
     return _Seen(due_s, timings, cpu)
-
-
-def _holds(site: Site, work: Work, holds: int, due_ms: int) -> list[Produced]:
-    records = []
-    detail = LineDetail(expires_at_ms=due_ms)
-    for ask in work.asks[:holds]:
-        leaf = work.leaves[ask.leaf]
-        quantity = ask.quantity * QUANTITY_SCALE
-        line = RequestLine(leaf.product, "", leaf.dimensions, "", quantity, detail=detail)
-        request = ReservationRequest(ask.request_id, "RESERVE", ORGANIZATION, "bench", [line])
-        records.append(Produced(leaf.key, site.codec.encode_request(request), leaf.partition))
-    return records
 
 
 def _expired_ms(site: Site, partitions: int) -> list[int]:

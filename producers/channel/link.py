@@ -221,6 +221,8 @@ class Link:
             ChannelError: the broker does not say where the end is.
 
         """
+        if (topic, partition) in self._listening:  # As of nearly every request: no lock for it.
+            return
         with self._listen_lock:
             if (topic, partition) in self._listening:
                 return
@@ -277,9 +279,7 @@ class Link:
             raise RecordTooLargeError(
                 f"{len(value)} bytes exceed {limits.RECORD_BYTES_MAX}: split the request"
             )
-        place = self._place_of(slot)
-        if place not in self._listening:
-            self.listen(*place)
+        self.listen_for(slot)
         waiting = Waiting(key, value, deliver)
         with self._lock:
             if self._ended:

@@ -164,6 +164,16 @@ def test_another_rule_and_count_with_the_same_stock(site: Site) -> None:
     assert audited.exit_code == 0, audited.output
 
 
+def refuses_while_one_waits(site: Site, request_id: str, *, partitions: int) -> None:
+    """A request that no worker decides is sent; migrate says that it waits, and does nothing."""
+    hasty = msgspec.structs.replace(site.settings, timeout_ms=200)
+    with ChannelClient(hasty, "shop") as client:
+        client.reserve(item("P0"), 1, request_id=request_id)
+    waits = site.run("migrate", "--partitions", str(partitions), "--yes")
+    assert waits.exit_code == 2
+    assert "1 record(s) wait to be decided" in waits.output
+
+
 def test_before_the_first_worker_and_then_by_location_and_product(site: Site) -> None:
     """Empty topics are replaced, undecided records refuse it; a warehouse is spread by product."""
     empty = site.run("migrate", "--partitions", "3", "--yes", "--json")
@@ -171,12 +181,7 @@ def test_before_the_first_worker_and_then_by_location_and_product(site: Site) ->
     told = json.loads(empty.stdout.strip().splitlines()[-1])
     assert (told["holds"], told["partitions"], told["switched"]) == (0, 3, True)
     assert site.partitions(topics.REQUESTS) == 3
-    hasty = msgspec.structs.replace(site.settings, timeout_ms=200)
-    with ChannelClient(hasty, "shop") as client:
-        client.reserve(item("P0"), 1, request_id="before the first worker")
-    waits = site.run("migrate", "--partitions", "2", "--yes")
-    assert waits.exit_code == 2
-    assert "1 record(s) wait to be decided" in waits.output
+    refuses_while_one_waits(site, "before the first worker", partitions=2)
     with site.worker() as worker, ChannelClient(site.settings, "shop") as client:
         worker.wait_until_ready()
         holds = fill(client)
@@ -219,12 +224,7 @@ def test_what_waits_to_be_decided_stops_it_and_an_interrupted_run_goes_on(
         worker.wait_until_ready()
         with ChannelClient(site.settings, "shop") as client:
             holds = fill(client)
-    hasty = msgspec.structs.replace(site.settings, timeout_ms=200)
-    with ChannelClient(hasty, "shop") as client:
-        client.reserve(item("P0"), 1, request_id="nobody decided")
-    waits = site.run("migrate", "--partitions", "4", "--yes")
-    assert waits.exit_code == 2
-    assert "1 record(s) wait to be decided" in waits.output
+    refuses_while_one_waits(site, "nobody decided", partitions=4)
     with site.worker() as worker:
         worker.wait_until_ready()
         with ChannelClient(site.settings, "shop") as client:
