@@ -91,10 +91,10 @@ class StockDecider:
 
     def wants_tick(self) -> TickWish:
         """Tell whether a hold comes due, or came due and was not reached by the last slice."""
-        due_ms = self._state.next_sweep_ms
-        if due_ms >= row.NEVER_MS:
-            return TickWish.NONE
-        return TickWish.AT_ONCE if due_ms <= self._state.clock_ms else TickWish.WHEN_IDLE
+        if self._state.behind:
+            return TickWish.AT_ONCE
+        never = self._state.next_sweep_ms >= row.NEVER_MS
+        return TickWish.NONE if never else TickWish.WHEN_IDLE
 
     def committed(self) -> None:
         """Trim caches."""
@@ -116,7 +116,7 @@ class StockDecider:
             return
         state.source_id = request.request_id
         if request.action == "TICK":
-            self._tidy(expiry.TICK_EFFORT, outputs)
+            self._tidy(expiry.TICK_EFFORT if state.behind else expiry.RECORD_EFFORT, outputs)
             return
         result = None
         if isinstance(first, Target) and _is_plain(request):

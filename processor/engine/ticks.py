@@ -2,9 +2,10 @@
 
 Nothing that decides reads a wall clock; time is the append time of records. So a partition that has
 something due in the future and no traffic gets a record of its own now and then; and one with more
-due than a slice could reach gets the next tick as soon as the last was decided, one at a time. A
-tick carries no data: an extra one, or one of a zombie, is harmless. Dying here: the next owner
-ticks.
+due than a slice could reach gets ticks one after the other until nothing is due. Those partitions
+take turns, a few ticks of the whole worker at a time: its transactions are shared, so a slice of
+each partition would make every decision wait for all of them. A tick carries no data: an extra one,
+or one of a zombie, is harmless. Dying here: the next owner ticks.
 """
 
 import time
@@ -18,6 +19,8 @@ from processor.engine.ports import Domain, TickWish
 from processor.engine.transport import Polled
 
 TICK_SECONDS: Final = 0.5  # Half of the promise: what is due is announced within a second.
+# Partitions that sweep at a time: one slice is decided while the next one's tick is on its way.
+SWEEPING_MAX: Final = 2
 LOST_SECONDS: Final = 5.0  # A tick that was not seen by then is not waited for.
 
 
@@ -27,34 +30,50 @@ class Ticker:
     def __init__(self, client: Mapping[str, Any], domain: Domain) -> None:
         self._topic, self._key, self._value = domain.tick()
         self._sent: dict[int, float] = {}  # Partition to time.monotonic() of its tick under way.
+        self._last_swept: dict[int, float] = {}  # The same, of the last tick that was to sweep on.
         self._producer = Producer(
             {**client, "acks": "all", "queue.buffering.max.messages": 10_000, "linger.ms": 0}
         )
 
     def tick(self, assignment: WorkerAssignment | None) -> None:
-        """Send a tick to every partition that wants one now, or wants one and is idle."""
+        """Send a tick to partitions whose turn to sweep it is, and to idle ones that want one."""
         self._producer.poll(0)
         if assignment is None:
             return
         now = time.monotonic()
-        idle_since = now - TICK_SECONDS
+        self._sent = {
+            number: sent for number, sent in self._sent.items() if sent > now - LOST_SECONDS
+        }
+        self._sweep_on(assignment)
         for number, partition in assignment.partitions.items():
-            wish = partition.decider.wants_tick()
-            if wish is TickWish.NONE or self._sent.get(number, 0.0) > now - LOST_SECONDS:
+            if number in self._sent or partition.decided_at > now - TICK_SECONDS:
                 continue
-            if wish is TickWish.AT_ONCE or partition.decided_at <= idle_since:
+            if partition.decider.wants_tick() is TickWish.WHEN_IDLE:
                 self._send(number)
 
     def follow(self, assignment: WorkerAssignment | None, polled: Polled) -> None:
-        """Polled records were decided: if the tick was among them, more may be wanted at once."""
+        """Polled records were decided: if a tick was among them, the next one may go out."""
         number = polled.records[0].partition
         if number not in self._sent or assignment is not polled.assignment:
             return
         if all(record.value != self._value for record in polled.records):
             return
         del self._sent[number]
-        if assignment.partitions[number].decider.wants_tick() is TickWish.AT_ONCE:
+        self._sweep_on(polled.assignment)
+
+    def _sweep_on(self, assignment: WorkerAssignment) -> None:
+        """Send ticks to partitions that have more due, by turns, as many as may sweep at a time."""
+        behind = [
+            number
+            for number, partition in assignment.partitions.items()
+            if partition.decider.wants_tick() is TickWish.AT_ONCE
+        ]
+        sweeping = sum(number in self._sent for number in behind)
+        waiting = [number for number in behind if number not in self._sent]
+        waiting.sort(key=lambda number: self._last_swept.get(number, 0.0))
+        for number in waiting[: max(0, SWEEPING_MAX - sweeping)]:
             self._send(number)
+            self._last_swept[number] = time.monotonic()
 
     def _send(self, number: int) -> None:
         try:

@@ -2,8 +2,8 @@
 
 The rule: nothing here decides anything. Whether a hold counts is settled by comparing its expiry
 with the clock at every decision; the sweep only tidies up behind it and tells. It works in slices,
-one a record, so that a hundred thousand holds due at one instant stop nobody; a tick, which has
-nothing else to do, takes a larger slice.
+one a record, so that a hundred thousand holds due at one instant stop nobody. Once a slice did not
+reach everything, ticks follow, which have nothing else to do and take a larger one.
 """
 
 from typing import Final
@@ -20,7 +20,9 @@ from schemas.messages import InventoryEvent
 
 # Efforts of one slice, each about 7 us of CPU compiled and 30 from source: the bound of a slice.
 RECORD_EFFORT: Final = 40  # Behind an ordinary record: about 0.3 ms.
-TICK_EFFORT: Final = 1_000  # Behind a tick: about 10 ms. With 4,000 others waited twice as long.
+# Behind a tick, where an earlier slice left something: about 10 ms. The engine lets few partitions
+# at a time have such ticks. With 4,000 others waited twice as long.
+TICK_EFFORT: Final = 1_000
 LEVEL_EFFORT: Final = 4  # The first hold of a level in a slice: its place is looked up, or loaded.
 CROSSING_EFFORT: Final = 1_000  # As much where levels cross: what is available may take a flow.
 GRACE_EFFORT: Final = 1  # More for a hold that is kept for its grace, and swept again behind it.
@@ -41,16 +43,21 @@ class _Place:
 
 
 def sweep(state: PartitionState, effort: int) -> None:
-    """End the holds whose expiry has come, oldest expiry first, as far as the effort allows."""
+    """End the holds whose expiry has come, oldest expiry first, as far as the effort allows.
+
+    `state.behind` tells whether it did not reach all of them.
+    """
     clock = state.clock_ms
     if clock < state.next_sweep_ms:
         return
+    state.behind = False
     state.next_sweep_ms = row.NEVER_MS
     rows, places = state.rows, dict[bytes, _Place]()
     for index_key, _ in rows.scan(b"X", state.swept):
         due_ms = int.from_bytes(index_key[1:9], "big")
         if due_ms > clock or effort <= 0:
             state.next_sweep_ms = min(state.next_sweep_ms, due_ms)
+            state.behind = due_ms <= clock
             return
         state.swept = index_key
         key = index_key[9:]

@@ -43,6 +43,7 @@ class PartitionState:
         events: what happened besides the answer; the caller empties it.
         source_topic, source_offset, source_id: the record being decided, for events.
         next_sweep_ms, next_forget_ms: nothing has to be swept, or forgotten, before this.
+        behind: the last slice of the sweep left something that is due.
         swept, forgotten: keys up to which it was; a scan need not wade through what is gone.
 
     """
@@ -53,6 +54,7 @@ class PartitionState:
         "_forget_bytes",
         "_journal",
         "_period",
+        "behind",
         "by_hash",
         "clock_ms",
         "crowded",
@@ -98,6 +100,7 @@ class PartitionState:
         self.source_offset = 0
         self.source_id = ""
         self.next_sweep_ms = 0
+        self.behind = False
         self.next_forget_ms = 0
         self.forgotten = b""
         self.plain_channels: set[str] = set()

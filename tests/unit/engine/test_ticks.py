@@ -107,3 +107,38 @@ def test_a_tick_that_got_lost_is_not_waited_for(monkeypatch: pytest.MonkeyPatch)
     assert bench.tick() == 1
     bench.ticker._sent[3] -= ticks.LOST_SECONDS
     assert bench.tick() == 1
+
+
+def test_partitions_that_have_more_due_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many they are, a few ticks are under way, and each partition comes to its turn."""
+    bench = Bench(monkeypatch)
+    bench.wish = TickWish.AT_ONCE
+    numbers = range(10)
+    bench.assignment.partitions = dict.fromkeys(numbers, bench.partition)
+    sent = cast("SentOnly", bench.ticker._producer).sent
+    bench.ticker.tick(bench.assignment)
+    under_way, turns = list(sent), list[int]()
+    while len(turns) < 3 * len(numbers):
+        assert len(under_way) == ticks.SWEEPING_MAX
+        turns.append(under_way.pop(0))
+        sent.clear()
+        bench.ticker.follow(
+            bench.assignment,
+            Polled(bench.assignment, [SimpleNamespace(partition=turns[-1], value=TICK)]),
+        )
+        under_way += sent
+    assert {turns.count(number) for number in numbers} == {3}
+
+
+def test_the_turns_of_others_do_not_keep_time_from_idle_partitions(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A partition with something due later gets its tick while others sweep."""
+    bench = Bench(monkeypatch)
+    bench.wish = TickWish.AT_ONCE
+    idle = SimpleNamespace(
+        decider=SimpleNamespace(wants_tick=lambda: TickWish.WHEN_IDLE), decided_at=0.0
+    )
+    bench.assignment.partitions = {**dict.fromkeys(range(5), bench.partition), 7: idle}
+    assert bench.tick() == ticks.SWEEPING_MAX + 1
+    assert 7 in bench.ticker._sent
