@@ -8,6 +8,7 @@ from benchmarks import drain, failover, holds, http, latency, mixed, recovery, s
 from benchmarks.broker import Progress
 from benchmarks.contestants import KAFKA_PEERS, Holdfast, KafkaContestant
 from benchmarks.figures import Comparison, Run, compare
+from benchmarks.ground import Ground
 from benchmarks.load import PROFILES, Work
 from benchmarks.machine import this_machine
 from benchmarks.peers.postgres import CLIENTS, PostgresPeer
@@ -44,7 +45,7 @@ class _DatabasePeer(Protocol):
     def run(self, work: Work, progress: Progress) -> Run: ...
 
 
-Attempt = Callable[[Options, Progress], Run]
+Attempt = Callable[[Ground, Options, Progress], Run]
 
 DATABASE_PEERS: Final[Mapping[str, Callable[[], Sequence[_DatabasePeer]]]] = MappingProxyType(
     {
@@ -57,28 +58,29 @@ DATABASE_PEERS: Final[Mapping[str, Callable[[], Sequence[_DatabasePeer]]]] = Map
 
 
 def _drained(profile: str, contestant: KafkaContestant) -> Attempt:
-    def attempt(options: Options, progress: Progress) -> Run:
+    def attempt(ground: Ground, options: Options, progress: Progress) -> Run:
         work = PROFILES[profile](options.requests, options.partitions)
-        return drain.run(contestant, work, progress)
+        return drain.run(ground, contestant, work, progress)
 
     return attempt
 
 
 def _driven(profile: str, peer: _DatabasePeer) -> Attempt:
-    def attempt(options: Options, progress: Progress) -> Run:
+    def attempt(_: Ground, options: Options, progress: Progress) -> Run:
         work = PROFILES[profile](options.requests, options.partitions)
         return peer.run(work._replace(asks=work.asks[:DATABASE_REQUESTS_MAX]), progress)
 
     return attempt
 
 
-def _paced_ours(options: Options, progress: Progress) -> Run:
-    return _paced(Holdfast(processes=options.processes))(options, progress)
+def _paced_ours(ground: Ground, options: Options, progress: Progress) -> Run:
+    return _paced(Holdfast(processes=options.processes))(ground, options, progress)
 
 
 def _paced(contestant: KafkaContestant) -> Attempt:
-    def attempt(options: Options, progress: Progress) -> Run:
+    def attempt(ground: Ground, options: Options, progress: Progress) -> Run:
         return latency.run(
+            ground,
             contestant,
             progress,
             rate=options.rate,
@@ -115,12 +117,13 @@ def _latency() -> Benchmark:
     return Benchmark(latency.METHOD, [_paced_ours], peers)
 
 
-def _recovery(options: Options, progress: Progress) -> Run:
-    return recovery.run(progress, requests=options.requests, partitions=options.partitions)
+def _recovery(ground: Ground, options: Options, progress: Progress) -> Run:
+    return recovery.run(ground, progress, requests=options.requests, partitions=options.partitions)
 
 
-def _failover(options: Options, progress: Progress) -> Run:
+def _failover(ground: Ground, options: Options, progress: Progress) -> Run:
     return failover.run(
+        ground,
         progress,
         requests=options.requests,
         rate=min(options.rate, failover.RATE_MAX),
@@ -130,31 +133,35 @@ def _failover(options: Options, progress: Progress) -> Run:
     )
 
 
-def _mixed(options: Options, progress: Progress) -> Run:
-    return mixed.run(progress, requests=options.requests, partitions=options.partitions)
+def _mixed(ground: Ground, options: Options, progress: Progress) -> Run:
+    return mixed.run(ground, progress, requests=options.requests, partitions=options.partitions)
 
 
-def _holds(options: Options, progress: Progress) -> Run:
+def _holds(ground: Ground, options: Options, progress: Progress) -> Run:
     return holds.run(
-        progress, requests=options.requests, partitions=options.partitions, live=options.live
+        ground,
+        progress,
+        requests=options.requests,
+        partitions=options.partitions,
+        live=options.live,
     )
 
 
-def _sweep(options: Options, progress: Progress) -> Run:
-    return sweep.run(progress, holds=options.requests, partitions=options.partitions)
+def _sweep(ground: Ground, options: Options, progress: Progress) -> Run:
+    return sweep.run(ground, progress, holds=options.requests, partitions=options.partitions)
 
 
-def _scale(options: Options, progress: Progress) -> Run:
-    return scale.run(progress, requests=options.requests)
+def _scale(ground: Ground, options: Options, progress: Progress) -> Run:
+    return scale.run(ground, progress, requests=options.requests)
 
 
-def _http(options: Options, progress: Progress) -> Run:
-    return http.run(progress, seconds=options.seconds, partitions=options.partitions)
+def _http(ground: Ground, options: Options, progress: Progress) -> Run:
+    return http.run(ground, progress, seconds=options.seconds, partitions=options.partitions)
 
 
-def _view(options: Options, progress: Progress) -> Run:
+def _view(ground: Ground, options: Options, progress: Progress) -> Run:
     return view.run(
-        progress, rate=options.rate, seconds=options.seconds, partitions=options.partitions
+        ground, progress, rate=options.rate, seconds=options.seconds, partitions=options.partitions
     )
 
 
@@ -188,11 +195,12 @@ def requests_default(name: str) -> int:
 
 def session(name: str, peer: str | None, options: Options, progress: Progress) -> Comparison:
     """One benchmark, ours alone or with one peer; see `sessions`."""
-    return sessions(name, [peer] if peer else [], options, progress)[0]
+    with Ground() as ground:
+        return sessions(ground, name, [peer] if peer else [], options, progress)[0]
 
 
 def sessions(
-    name: str, peers: Sequence[str], options: Options, progress: Progress
+    ground: Ground, name: str, peers: Sequence[str], options: Options, progress: Progress
 ) -> list[Comparison]:
     """Run a benchmark `options.runs` times, ours and the peers alternating: one comparison a peer.
 
@@ -216,9 +224,9 @@ def sessions(
     theirs: dict[str, list[Run]] = {peer: [] for peer in peers}
     for number in range(1, options.runs + 1):
         numbered = _numbered(progress, number, options.runs)
-        own.extend(attempt(options, numbered) for attempt in benchmark.ours)
+        own.extend(attempt(ground, options, numbered) for attempt in benchmark.ours)
         for peer, attempts in variants.items():
-            runs = [attempt(options, numbered) for attempt in attempts]
+            runs = [attempt(ground, options, numbered) for attempt in attempts]
             theirs[peer].extend(runs)
             variants[peer] = promising(attempts, runs)
     machine = str(this_machine())

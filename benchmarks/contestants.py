@@ -1,6 +1,6 @@
 """The Kafka contestants: Holdfast itself and the peers that read the same topic.
 
-Each has a fresh broker, a preparation that is not measured, and one or more processes that are.
+Each has fresh topics, a preparation that is not measured, and one or more processes that are.
 """
 
 import subprocess
@@ -30,7 +30,7 @@ COMMIT_MS: Final = 100  # Kafka Streams' own default under exactly_once_v2.
 
 
 class Site(NamedTuple):
-    """Where a run takes place: a fresh broker and registry, and a folder of the run's own."""
+    """Where a run takes place: broker and registry with fresh topics, and a folder of the run's own."""
 
     bootstrap: str
     registry_url: str
@@ -167,7 +167,7 @@ class StockFaust:
 
     name = "faust"
     group = "peer-faust"
-    requests_max = 40_000
+    requests_max = 20_000
 
     def prepare(self, site: Site, work: Work, progress: Progress) -> None:
         """Nothing: it is given the supply of every key as an option."""

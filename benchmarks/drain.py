@@ -5,59 +5,26 @@ the last, by the broker's own clock. So neither start-up nor the first batch cou
 the time from the first append until that share of the backlog was answered: what a burst waits.
 """
 
-import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from pathlib import Path
 from typing import Final
-
-from confluent_kafka.admin import NewTopic
 
 from benchmarks import broker, check
 from benchmarks.broker import Produced, Progress
 from benchmarks.check import Answer
 from benchmarks.contestants import KafkaContestant, Site, take_all
 from benchmarks.figures import Extra, Run, percentiles
+from benchmarks.ground import Ground
 from benchmarks.load import ORGANIZATION, Work
 from benchmarks.programs import CpuSampler
-from compose.stack import LocalStack
 from schemas import topics
-from schemas.codec import Codec
 from schemas.limits import QUANTITY_SCALE
 from schemas.messages import LineDetail, RequestLine, ReservationRequest
-from schemas.registry import SchemaIds
 
 METHOD: Final = (
     "all requests preloaded; rate = results after the first append / time from first to last "
     "append (broker's LogAppendTime); percentiles = time from the first append until that share "
     "was answered; CPU of the deciding process tree over that span; answers replayed"
 )
-
-
-@contextmanager
-def site(partitions: int) -> Iterator[Site]:
-    """A fresh broker and registry with the topics made, gone afterwards."""
-    with (
-        tempfile.TemporaryDirectory(prefix="holdfast-bench-") as folder,
-        LocalStack(Path(folder), servers=("kafka", "registry")) as stack,
-    ):
-        bootstrap, registry_url = stack.addresses.kafka_bootstrap, stack.addresses.registry_url
-        assert bootstrap is not None
-        assert registry_url is not None
-        broker.create_topics(
-            bootstrap,
-            [
-                NewTopic(
-                    topic.name,
-                    num_partitions=partitions if topic.co_partitioned else 1,
-                    replication_factor=1,
-                    config=topic.config(),
-                )
-                for topic in topics.TOPICS.values()
-            ],
-        )
-        ids = SchemaIds(registry_url, Path(folder) / "schema-ids.json", timeout_s=30.0)
-        yield Site(bootstrap, registry_url, Path(folder), Codec(ids), ids)
 
 
 def request_records(site: Site, work: Work, detail: LineDetail | None = None) -> list[Produced]:
@@ -93,8 +60,15 @@ def answers(site: Site, partitions: int) -> Iterator[Answer]:
         )
 
 
-def run(contestant: KafkaContestant, work: Work, progress: Progress, *, already: int = 0) -> Run:
-    """One contestant drains one backlog on a fresh broker.
+def run(
+    ground: Ground,
+    contestant: KafkaContestant,
+    work: Work,
+    progress: Progress,
+    *,
+    already: int = 0,
+) -> Run:
+    """One contestant drains one backlog in fresh topics.
 
     The first `already` asks are decided before, by a process that ends: only the rest is measured.
     """
@@ -103,8 +77,8 @@ def run(contestant: KafkaContestant, work: Work, progress: Progress, *, already:
     def report(what: str, done: int, of: int) -> None:
         progress(f"{contestant.name}: {what}", done, of)
 
-    report("starting a broker", 0, 1)
-    with site(work.partitions) as here:
+    report("making topics", 0, 1)
+    with ground.fresh(work.partitions) as here:
         contestant.prepare(here, work, report)
         records = request_records(here, work)
         if already:

@@ -11,6 +11,7 @@ from benchmarks import check, drain
 from benchmarks.broker import Progress
 from benchmarks.contestants import Holdfast, Site, take_all
 from benchmarks.figures import Run, percentiles
+from benchmarks.ground import Ground
 from benchmarks.load import Work, spread
 from benchmarks.openloop import LEAD_S, OpenLoop, Timing
 from benchmarks.programs import wait_until
@@ -29,6 +30,7 @@ METHOD: Final = (
 
 
 def run(
+    ground: Ground,
     progress: Progress,
     *,
     requests: int,
@@ -49,8 +51,8 @@ def run(
     def report(what: str, done: int, of: int) -> None:
         progress(f"failover: {what}", done, of)
 
-    report("starting a broker", 0, 1)
-    with drain.site(partitions) as site:
+    report("making topics", 0, 1)
+    with ground.fresh(partitions) as site:
         ours.prepare(site, whole, report)
         records = drain.request_records(site, state)
         drain.preload(site, records, report)

@@ -10,6 +10,7 @@ from benchmarks import drain
 from benchmarks.broker import Progress
 from benchmarks.contestants import Holdfast
 from benchmarks.figures import Run
+from benchmarks.ground import Ground
 from benchmarks.load import spread
 
 EMPTY: Final = 1_000  # Live holds that count as none.
@@ -19,11 +20,11 @@ METHOD: Final = (
 )
 
 
-def run(progress: Progress, *, requests: int, partitions: int, live: int) -> Run:
+def run(ground: Ground, progress: Progress, *, requests: int, partitions: int, live: int) -> Run:
     """One drain almost without holds, one after `live`; the last with the rates of both."""
     counts = (EMPTY, live)
     runs = [
-        drain.run(Holdfast(), spread(holds + requests, partitions), progress, already=holds)
+        drain.run(ground, Holdfast(), spread(holds + requests, partitions), progress, already=holds)
         for holds in counts
     ]
     rates = {f"rate_{holds}": one.decisions_per_s for holds, one in zip(counts, runs, strict=True)}

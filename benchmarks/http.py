@@ -13,11 +13,12 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from benchmarks import drain, settings
+from benchmarks import settings
 from benchmarks.broker import Progress
 from benchmarks.check import WrongAnswerError
 from benchmarks.contestants import CHECKOUT, Holdfast, Site
 from benchmarks.figures import Extra, Run, percentiles
+from benchmarks.ground import Ground
 from benchmarks.http_load import Figures, Task
 from benchmarks.programs import Program, cpu_s, tree_of, wait_until
 from compose.ports import choose_port
@@ -62,10 +63,10 @@ class Measured(NamedTuple):
     gateway_cpu_s: float
 
 
-def run(progress: Progress, *, seconds: int, partitions: int) -> Run:
+def run(ground: Ground, progress: Progress, *, seconds: int, partitions: int) -> Run:
     """Start everything, ask five ways, check what is reserved."""
-    progress("http: starting a broker and redis", 0, 1)
-    with drain.site(partitions) as site, LocalStack(servers=("redis",)) as stack:
+    progress("http: making topics, starting redis", 0, 1)
+    with ground.fresh(partitions) as site, LocalStack(servers=("redis",)) as stack:
         assert stack.addresses.redis_url is not None
         ours = Holdfast()
         programs = [ours.start_worker(site, 1)]

@@ -14,6 +14,7 @@ from benchmarks.broker import Produced, Progress
 from benchmarks.check import WrongAnswerError, once_each, replay
 from benchmarks.contestants import Holdfast, Site, take_all
 from benchmarks.figures import Run
+from benchmarks.ground import Ground
 from benchmarks.load import ORGANIZATION, SEED, Leaf, Work, spread
 from benchmarks.programs import CpuSampler
 from schemas import topics
@@ -60,7 +61,7 @@ class Load(NamedTuple):
     expected: dict[str, Code]
 
 
-def run(progress: Progress, *, requests: int, partitions: int) -> Run:
+def run(ground: Ground, progress: Progress, *, requests: int, partitions: int) -> Run:
     """Make the holds, preload the mix, drain it, check every outcome."""
     chance = random.Random(SEED)
     kinds = chance.choices(list(SHARES), weights=list(SHARES.values()), k=requests)
@@ -70,8 +71,8 @@ def run(progress: Progress, *, requests: int, partitions: int) -> Run:
     def report(what: str, done: int, of: int) -> None:
         progress(f"mixed: {what}", done, of)
 
-    report("starting a broker", 0, 1)
-    with drain.site(partitions) as site:
+    report("making topics", 0, 1)
+    with ground.fresh(partitions) as site:
         ours.prepare(site, work, report)
         drain.preload(site, drain.request_records(site, work), report)
         take_all(site, ours, topics.REQUESTS, work, report)

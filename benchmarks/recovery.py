@@ -15,6 +15,7 @@ from benchmarks.broker import Progress
 from benchmarks.check import WrongAnswerError
 from benchmarks.contestants import Holdfast, Site, take_all
 from benchmarks.figures import Run
+from benchmarks.ground import Ground
 from benchmarks.load import Work, spread
 from benchmarks.openloop import OpenLoop
 from benchmarks.programs import CpuSampler
@@ -28,7 +29,7 @@ METHOD: Final = (
 )
 
 
-def run(progress: Progress, *, requests: int, partitions: int) -> Run:
+def run(ground: Ground, progress: Progress, *, requests: int, partitions: int) -> Run:
     """Make the rows with real requests, wipe the disk, start, ask."""
     work = spread(requests, partitions)
     probes = _probes(work)
@@ -37,8 +38,8 @@ def run(progress: Progress, *, requests: int, partitions: int) -> Run:
     def report(what: str, done: int, of: int) -> None:
         progress(f"recovery: {what}", done, of)
 
-    report("starting a broker", 0, 1)
-    with drain.site(partitions) as site:
+    report("making topics", 0, 1)
+    with ground.fresh(partitions) as site:
         ours.prepare(site, work, report)
         records = drain.request_records(site, work)
         drain.preload(site, records, report)

@@ -11,6 +11,7 @@ from benchmarks import drain
 from benchmarks.broker import Progress
 from benchmarks.contestants import Holdfast
 from benchmarks.figures import Run
+from benchmarks.ground import Ground
 from benchmarks.load import spread
 
 SHAPES: Final = ((1, 4), (2, 4), (4, 4), (1, 16), (1, 64), (4, 64))
@@ -20,10 +21,12 @@ METHOD: Final = (
 )
 
 
-def run(progress: Progress, *, requests: int, shapes: Sequence[tuple[int, int]] = SHAPES) -> Run:
+def run(
+    ground: Ground, progress: Progress, *, requests: int, shapes: Sequence[tuple[int, int]] = SHAPES
+) -> Run:
     """One drain for every shape; the first with the rates of all."""
     runs = [
-        drain.run(Holdfast(workers=workers), spread(requests, partitions), progress)
+        drain.run(ground, Holdfast(workers=workers), spread(requests, partitions), progress)
         for workers, partitions in shapes
     ]
     first = runs[0]

@@ -6,7 +6,7 @@ something, the rest is to be read as seen.
 """
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -15,6 +15,7 @@ from benchmarks.broker import Progress
 from benchmarks.catalogue import Options
 from benchmarks.check import WrongAnswerError
 from benchmarks.figures import OURS, Comparison, Run
+from benchmarks.ground import Ground
 from benchmarks.programs import ProgramEndedError
 
 Sessions = Mapping[str, Comparison]
@@ -208,20 +209,28 @@ def run(
     done: dict[str, Comparison] = {}
     faults: list[str] = []
     left_min = sum(one.minutes for one in wanted)
-    for session in wanted:
-        titled = _Titled(progress, session, left_min)
-        try:
-            options = _options(session, size, {**known_before, **done})
-            for comparison in catalogue.sessions(session.name, session.peers, options, titled):
-                peer = (comparison.peer or "").partition(" ")[0]
-                key = f"{session.key}-{peer}" if peer else session.key
-                done[key] = comparison
-                report.save(comparison, folder, key)
-        except FAULTS as error:
-            faults.append(f"{session.key}: {error}")
-        left_min -= session.minutes
+    with Ground() as ground:
+        for session in wanted:
+            titled = _Titled(progress, session, left_min)
+            try:
+                options = _options(session, size, {**known_before, **done})
+                for key, comparison in _take(ground, session, options, titled):
+                    done[key] = comparison
+                    report.save(comparison, folder, key)
+            except FAULTS as error:
+                faults.append(f"{session.key}: {error}")
+            left_min -= session.minutes
     keys = {key for one in wanted for key in keys_of(one)}
     return judge({**known_before, **done}, keys), faults
+
+
+def _take(
+    ground: Ground, session: Session, options: Options, progress: Progress
+) -> Iterator[tuple[str, Comparison]]:
+    """The session's comparisons with the keys under which they are saved."""
+    for one in catalogue.sessions(ground, session.name, session.peers, options, progress):
+        peer = (one.peer or "").partition(" ")[0]
+        yield f"{session.key}-{peer}" if peer else session.key, one
 
 
 def keys_of(session: Session) -> list[str]:

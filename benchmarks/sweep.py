@@ -14,6 +14,7 @@ from benchmarks.broker import Progress
 from benchmarks.check import WrongAnswerError
 from benchmarks.contestants import Holdfast, Site
 from benchmarks.figures import Run, percentiles
+from benchmarks.ground import Ground
 from benchmarks.load import Work, spread
 from benchmarks.openloop import OpenLoop, Timing
 from benchmarks.programs import CpuSampler, Program
@@ -40,7 +41,7 @@ class _Seen(NamedTuple):
     cpu: CpuSampler
 
 
-def run(progress: Progress, *, holds: int, partitions: int) -> Run:
+def run(ground: Ground, progress: Progress, *, holds: int, partitions: int) -> Run:
     """Make the holds, wait for the instant under probes, read what the sweep told."""
     contestant = Holdfast()
     work = spread(holds + PROBES_RATE * PROBES_S, partitions)
@@ -48,8 +49,8 @@ def run(progress: Progress, *, holds: int, partitions: int) -> Run:
     def report(what: str, done: int, of: int) -> None:
         progress(f"sweep: {what}", done, of)
 
-    report("starting a broker", 0, 1)
-    with drain.site(partitions) as site:
+    report("making topics", 0, 1)
+    with ground.fresh(partitions) as site:
         contestant.prepare(site, work, report)
         programs = contestant.start(site, work)
         try:

@@ -23,6 +23,7 @@ from benchmarks.broker import Progress
 from benchmarks.check import WrongAnswerError
 from benchmarks.contestants import Holdfast, Site
 from benchmarks.figures import Extra, Run, percentiles
+from benchmarks.ground import Ground
 from benchmarks.latency import ANSWER_WITHIN_S, PROBES
 from benchmarks.load import ORGANIZATION, Work, spread
 from benchmarks.openloop import OpenLoop
@@ -99,11 +100,11 @@ class PositionLog:
         return times[place] if place < len(times) else None
 
 
-def run(progress: Progress, *, rate: int, seconds: int, partitions: int) -> Run:
+def run(ground: Ground, progress: Progress, *, rate: int, seconds: int, partitions: int) -> Run:
     """A worker and a view on a fresh broker and Redis."""
     work = spread(PROBES + rate * (WARM_UP_S + seconds), partitions)
-    progress("view: starting a broker and redis", 0, 1)
-    with drain.site(partitions) as site, LocalStack(servers=("redis",)) as stack:
+    progress("view: making topics, starting redis", 0, 1)
+    with ground.fresh(partitions) as site, LocalStack(servers=("redis",)) as stack:
         assert stack.addresses.redis_url is not None
         view = ViewSettings(redis_url=stack.addresses.redis_url)
         contestant = Holdfast()

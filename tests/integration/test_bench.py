@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from benchmarks import catalogue, drain, load
-from benchmarks.contestants import KAFKA_PEERS
+from benchmarks.contestants import KAFKA_PEERS, Holdfast
+from benchmarks.ground import Ground
 
 FIELDS = {
     "name",
@@ -59,7 +60,8 @@ def test_bench_of_both_sides() -> None:
 @pytest.mark.parametrize("peer", ["faust", "kstreams"])
 def test_kafka_peers_answer_rightly(peer: str) -> None:
     """A Kafka peer answers every request once, as the replay says (it raises otherwise)."""
-    run = drain.run(KAFKA_PEERS[peer]()[0], load.reject(3_000, 2), _silent)
+    with Ground() as ground:
+        run = drain.run(ground, KAFKA_PEERS[peer]()[0], load.reject(3_000, 2), _silent)
     assert run.decisions == 3_000
     assert 0 < int(run.extra["accepted"]) < 3_000
 
@@ -94,3 +96,12 @@ def test_a_peer_that_is_none_is_named() -> None:
     )
     assert answer.returncode == 2
     assert "kstreams" in answer.stderr
+
+
+@pytest.mark.kafka
+def test_runs_on_one_broker_start_from_nothing() -> None:
+    """A run finds no answers, no stock and no position of the one before it."""
+    with Ground() as ground:
+        for work in (load.reject(2_000, 2), load.hot(1_000, 1)):
+            run = drain.run(ground, Holdfast(), work, _silent)
+            assert run.decisions == len(work.asks)

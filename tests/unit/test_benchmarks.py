@@ -159,7 +159,7 @@ def test_an_interrupted_or_failed_suite_keeps_what_it_has(
     """A session that gives no figure is told, and the sessions around it are saved and judged."""
 
     def session(
-        name: str, peers: list[str], options: catalogue.Options, _: object
+        _ground: object, name: str, peers: list[str], options: catalogue.Options, _: object
     ) -> list[figures.Comparison]:
         if name == "hot":
             raise WrongAnswerError("lost")

@@ -1,0 +1,109 @@
+"""The ground of all runs: one broker and registry, with fresh topics for every run.
+
+A broker that was just started compiles itself for minutes, with up to a third of two cores, and a
+run beside that measures the compiler. Brokers of production run for months; so the runs of a
+session, ours and those of peers, share one, and only topics and consumer groups are made anew.
+"""
+
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Final, Self
+
+from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka.admin import AdminClient, NewTopic
+
+from benchmarks import broker
+from benchmarks.contestants import Site
+from compose.stack import LocalStack
+from schemas import topics
+from schemas.codec import Codec
+from schemas.registry import SchemaIds
+
+INTERNAL: Final = "__"  # Topics of the broker itself begin with it.
+EMPTY_WITHIN_S: Final = 60.0  # Members that were killed leave their group by its session timeout.
+RETRY_S: Final = 0.25
+
+
+class Ground:
+    """Broker and registry, started when the first run needs them, ended with the context."""
+
+    def __init__(self) -> None:
+        self._open = ExitStack()
+        self._stack: LocalStack | None = None
+        self.is_warm = False  # Whether a run took place on it.
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._open.close()
+
+    @contextmanager
+    def fresh(self, partitions: int) -> Iterator[Site]:
+        """A site with every topic empty, no group's position, and a folder of its own."""
+        if self._stack is None:
+            folder = self._open.enter_context(_folder())
+            stack = LocalStack(folder, servers=("kafka", "registry"))
+            self._stack = self._open.enter_context(stack)
+        bootstrap = self._stack.addresses.kafka_bootstrap
+        registry_url = self._stack.addresses.registry_url
+        assert bootstrap is not None
+        assert registry_url is not None
+        _clear(AdminClient({"bootstrap.servers": bootstrap, "log_level": broker.LOG_ERRORS_ONLY}))
+        _create(bootstrap, partitions)
+        with _folder() as folder:
+            ids = SchemaIds(registry_url, folder / "schema-ids.json", timeout_s=30.0)
+            yield Site(bootstrap, registry_url, folder, Codec(ids), ids)
+        self.is_warm = True
+
+
+@contextmanager
+def _folder() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="holdfast-bench-") as folder:
+        yield Path(folder)
+
+
+def _create(bootstrap: str, partitions: int) -> None:
+    wanted = [
+        NewTopic(
+            topic.name,
+            num_partitions=partitions if topic.co_partitioned else 1,
+            replication_factor=1,
+            config=topic.config(),
+        )
+        for topic in topics.TOPICS.values()
+    ]
+    broker.create_topics(bootstrap, wanted)
+
+
+def _clear(admin: AdminClient) -> None:
+    """Delete what an earlier run left: groups first, so that none keeps a position."""
+    for group in admin.list_consumer_groups(request_timeout=broker.ANSWER_WITHIN_S).result().valid:
+        _delete_group(admin, group.group_id)
+    left = [
+        name
+        for name in admin.list_topics(timeout=broker.ANSWER_WITHIN_S).topics
+        if not name.startswith(INTERNAL)
+    ]
+    if left:
+        for future in admin.delete_topics(left, operation_timeout=broker.ANSWER_WITHIN_S).values():
+            future.result(broker.ANSWER_WITHIN_S)
+
+
+def _delete_group(admin: AdminClient, group: str) -> None:
+    deadline = time.monotonic() + EMPTY_WITHIN_S
+    while True:
+        try:
+            admin.delete_consumer_groups([group])[group].result(broker.ANSWER_WITHIN_S)
+        except KafkaException as error:
+            code = error.args[0].code()
+            if code == KafkaError.GROUP_ID_NOT_FOUND:
+                return
+            if code != KafkaError.NON_EMPTY_GROUP or time.monotonic() > deadline:
+                raise
+            time.sleep(RETRY_S)
+        else:
+            return
