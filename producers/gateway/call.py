@@ -4,6 +4,8 @@ The rule: nothing of a request is looked at before its token is proven, and no b
 its bound. Every endpoint is wrapped by `endpoint`, so that none can forget.
 """
 
+import asyncio
+import contextlib
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final, Protocol
@@ -24,6 +26,8 @@ log = structlog.get_logger()
 BEARER: Final = b"bearer "
 RETRY_HEADER: Final = "Retry-After"
 NO_BODY: Final = frozenset({"GET", "HEAD"})
+DISCARDED_BYTES_MAX: Final = 16 * 1_048_576  # Of a refused request's body, and for how long.
+DISCARDED_WITHIN_S: Final = 5.0
 
 
 class Call:
@@ -127,6 +131,21 @@ async def admit(
         Problem: 401, 403, 404, 413 or 429.
 
     """
+    try:
+        call = await _let_in(gateway, request, scope)
+    except Problem:
+        if body is None:
+            await _discard_rest(request)
+        raise
+    if body is not None:
+        call.body = body
+    elif request.method not in NO_BODY:
+        call.body = await read_body(request, gateway.settings.body_bytes_max)
+    return call
+
+
+async def _let_in(gateway: Gateway, request: Request, scope: Scope) -> Call:
+    """The call of a request whose body has not been looked at."""
     caller = await prove(gateway, request)
     wait_s = gateway.limit.wait_s(caller.client_id)
     if wait_s:
@@ -148,10 +167,6 @@ async def admit(
         if name not in environments:
             raise Problem(404, "unknown-environment", f"no environment {name[:64]!r} here")
         call.environment, call.style = name, environments[name]
-    if body is not None:
-        call.body = body
-    elif request.method not in NO_BODY:
-        call.body = await read_body(request, gateway.settings.body_bytes_max)
     return call
 
 
@@ -199,20 +214,50 @@ async def read_body(request: Request, most: int) -> bytes:
     """Read the whole body.
 
     Raises:
-        Problem: 413, it is longer than `most`; what follows is not read.
+        Problem: 413, it is longer than `most`; what follows is not kept.
 
     """
     declared = request.headers.get("content-length", "")
     if declared.isdigit() and int(declared) > most:
+        await _discard_rest(request)
         raise _too_large(most)
     parts: list[bytes] = []
     size = 0
-    async for part in request.stream():
+    more = True
+    while more:
+        part, more = await _next_part(request)
         size += len(part)
         if size > most:
+            if more:
+                await _discard_rest(request)
             raise _too_large(most)
         parts.append(part)
     return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+async def _next_part(request: Request) -> tuple[bytes, bool]:
+    """The next part of the body, and whether another one follows."""
+    message = await request.receive()
+    if message["type"] != "http.request":
+        raise ClientDisconnect
+    return message.get("body", b""), message.get("more_body", False)
+
+
+async def _discard_rest(request: Request) -> None:
+    """Read on and keep nothing, before a request is refused whose body is still being sent.
+
+    Closed at once, the connection would be reset under a client that sends, and the client would
+    never see why. One that waits for `100 Continue` sends nothing.
+    """
+    if request.method in NO_BODY or "expect" in request.headers:
+        return
+    left = DISCARDED_BYTES_MAX
+    more = True
+    with contextlib.suppress(TimeoutError, ClientDisconnect):
+        async with asyncio.timeout(DISCARDED_WITHIN_S):
+            while more and left > 0:
+                part, more = await _next_part(request)
+                left -= len(part)
 
 
 def _too_large(most: int) -> Problem:

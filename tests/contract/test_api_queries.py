@@ -246,7 +246,7 @@ def test_wiping_a_partition_leaves_nothing_there(client: httpx.Client, erp: Chan
             Item("usmf", shop.product, shop.dimensions), {"fno.physicalinvent": 5}, source="fno"
         )
         shop.post("onhand/reserve", shop.reservation(4))
-    assert set(client.get(BASE + "allpartitionids").json()) == {"0", "1"}
+    assert client.get(BASE + "allpartitionids").json() == ["0", "1"]
     wiped = client.request("DELETE", path, json=["0"])
     assert wiped.status_code == 200
     assert wiped.json()["releasedHolds"] >= 1
@@ -254,3 +254,21 @@ def test_wiping_a_partition_leaves_nothing_there(client: httpx.Client, erp: Chan
     (row,) = query(shops["0"]).json()
     assert {q for part in row["quantities"].values() for q in part.values()} == {0}
     assert client.request("DELETE", path, json=["7"]).status_code == 404
+
+
+def test_partitions_that_were_wiped_are_not_listed(client: httpx.Client) -> None:
+    """The original's tests clean up as each begins and ends: afterwards no partition is listed.
+
+    They name the ids one by one or all at once, by either path, and none once there is none.
+    """
+    shop = Shop(client=client, product=f"P-{uuid.uuid4().hex[:8]}")
+    for path in ("partitions/cleanupalldata", "cleanupalldata"):
+        shop.post("onhand", shop.change(-3))
+        shop.post("onhand/reserve", shop.reservation(4, ifCheckAvailForReserv=False))
+        listed = client.get(BASE + "allpartitionids").json()
+        assert listed
+        assert client.request("DELETE", BASE + path, json=listed).status_code == 200
+        assert client.get(BASE + "allpartitionids").json() == []
+        assert client.request("DELETE", BASE + path, json=[]).status_code == 200
+    shop.post("onhand", shop.change(1))
+    assert len(client.get(BASE + "allpartitionids").json()) == 1

@@ -106,6 +106,9 @@ def test_queries_need_a_product_and_no_place(shop: Shop) -> None:
     rows = shop.post("onhand/indexquery", {"filters": subject}).json()
     assert rows[0]["quantities"]["pos"]["inbound"] == 10
     tuples = {"dimensions": ["locationId"], "values": [["12"]]}
+    nowhere = {"dimensions": [], "values": [[]]}
+    everywhere = shop.post("onhand/exactquery", {"filters": {**subject, **nowhere}}).json()
+    assert everywhere[0]["quantities"]["pos"]["inbound"] == 10
     exact = shop.post("onhand/exactquery", {"filters": {**subject, **tuples}}).json()
     assert exact[0]["dimensions"] == {"locationid": "12"}
     assert exact[0]["quantities"]["pos"]["inbound"] == 5

@@ -256,6 +256,21 @@ async def test_by_product_needs_a_product_and_no_place(
     assert (await client.post(BASE + "onhand/exactquery", json=named)).status_code == 200
 
 
+@pytest.mark.parametrize("built", ["by-product"], indirect=True)
+async def test_by_product_an_exact_query_may_name_no_dimension(
+    client: httpx.AsyncClient, view: View
+) -> None:
+    """By product, no dimension and one empty combination are all of it: so ask the original's tests."""
+    subject = {"organizationId": ["usmf"], "productId": ["D0002"]}
+    body = {"filters": {**subject, "dimensions": [], "values": [[]]}}
+    assert (await client.post(BASE + "onhand/exactquery", json=body)).status_code == 200
+    assert view.asked[-1].product_ids == ("D0002",)
+    assert view.asked[-1].combinations is None
+    for wrong in ([["1"]], [], None):
+        body = {"filters": {**subject, "dimensions": [], "values": wrong}}
+        assert (await client.post(BASE + "onhand/exactquery", json=body)).status_code == 400
+
+
 async def test_view_that_cannot_answer_is_503(client: httpx.AsyncClient, view: View) -> None:
     """A view that is being rebuilt is 503 with Retry-After; a question it refuses is 400."""
     view.trouble = ViewUnavailable("rebuilding")

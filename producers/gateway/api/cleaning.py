@@ -7,7 +7,7 @@ it is; its progress can be asked of any gateway.
 
 import base64
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from hashlib import blake2b
 from typing import Any, Final
 
@@ -42,6 +42,7 @@ IDS_MAX: Final = 10_000
 PARTITION_ID_LENGTH_MAX: Final = 512
 JOB_ID_LENGTH_MAX: Final = 2_048
 JOBS_MAX: Final = 1_000
+_COUNTED: Final = frozenset({Code.APPLIED, Code.DUPLICATE})
 _GONE: Final = frozenset({Code.HOLD_CLOSED, Code.HOLD_EXPIRED, Code.HOLD_UNKNOWN})
 
 
@@ -137,16 +138,24 @@ async def _looked_up(call: Call, job: Job) -> dict[str, Any]:
 
 
 async def partition_ids(call: Call) -> Response:
-    """GET allpartitionids."""
+    """GET allpartitionids: those where something is on hand or held; none after a wipe."""
     await consistency.settle(call)
-    return answer(await call.gateway.queries.partitions())
+    known = await call.gateway.queries.partitions()
+    found: set[str] = set()
+    async for row in _stock(call):
+        if len(found) == len(known):
+            break
+        if any(quantity for _, quantity in _measured(call, row)):
+            found.add(str(_partition(call, row)))
+    return answer([one for one in known if one in found])
 
 
 async def wipe(call: Call) -> Response:
     """DELETE partitions/cleanupalldata: nothing is held and nothing on hand there afterwards."""
     if not call.gateway.settings.wipe_allowed:
         raise Problem(403, "wiping-not-allowed", "this environment does not allow wiping")
-    values = strict_json.records_of(call.json(), IDS_MAX)
+    given = call.json()
+    values = [] if given == [] else strict_json.records_of(given, IDS_MAX)
     wanted = {fields.checked_text(one, "a partition id", PARTITION_ID_LENGTH_MAX) for one in values}
     await consistency.settle(call)
     unknown = sorted(wanted - set(await call.gateway.queries.partitions()))
@@ -223,19 +232,39 @@ async def _products(call: Call) -> AsyncIterator[tuple[str, tuple[str, ...]]]:
             return
 
 
+async def _stock(call: Call) -> AsyncIterator[OnHandRow]:
+    """Every stock row, some of them twice."""
+    async for organization_id, products in _products(call):
+        query = OnHandQuery(
+            organization_ids=(organization_id,), product_ids=products, group_by=BASE_DIMENSIONS
+        )
+        for row in (await call.gateway.queries.on_hand(query)).rows:
+            yield row
+
+
+def _measured(call: Call, row: OnHandRow) -> Iterator[tuple[str, int]]:
+    """What a row holds of each physical measure, as `source.measure`; what is reserved too."""
+    measures = call.gateway.places.measures
+    for source, quantities in row.quantities.items():
+        for measure, quantity in quantities.items():
+            name = f"{source}.{measure}"
+            if name in measures:
+                yield name, quantity
+
+
 async def _count_to_nought(call: Call, numbers: frozenset[int], stamp_ms: int) -> int:
     cleared = 0
-    async for organization_id, products in _products(call):
-        page = await call.gateway.queries.on_hand(
-            OnHandQuery(
-                organization_ids=(organization_id,), product_ids=products, group_by=BASE_DIMENSIONS
-            )
-        )
-        rows = [row for row in page.rows if _partition(call, row) in numbers]
-        counts = [count for row in rows for count in _counts(call, row, stamp_ms)]
-        for start in range(0, len(counts), AT_ONCE):
-            await _done(call, counts[start : start + AT_ONCE])
-        cleared += len(rows) if counts else 0
+    counts: list[Sending] = []
+    async for row in _stock(call):
+        if _partition(call, row) not in numbers:
+            continue
+        of_row = _counts(call, row, stamp_ms)
+        counts += of_row
+        cleared += bool(of_row)
+        if len(counts) >= AT_ONCE:
+            await _done(call, counts)
+            counts = []
+    await _done(call, counts)
     return cleared
 
 
@@ -246,13 +275,11 @@ def _counts(call: Call, row: OnHandRow, stamp_ms: int) -> list[Sending]:
     stamp = f"clean~{stamp_ms}~{blake2b(msgspec.json.encode(words), digest_size=12).hexdigest()}"
     dimensions = {name: value for name, value in row.dimensions.items() if value}
     sendings: list[Sending] = []
-    for source, measures in row.quantities.items():
-        named = [f"{source}.{measure}" for measure, quantity in measures.items() if quantity]
-        changes = [
-            MeasureChange(name, 0)
-            for name in named
-            if name in places.measures and name not in places.reserved_measures
-        ]
+    by_source: dict[str, list[MeasureChange]] = {}
+    for name, quantity in _measured(call, row):
+        if quantity and name not in places.reserved_measures:
+            by_source.setdefault(name.partition(".")[0], []).append(MeasureChange(name, 0))
+    for source, changes in by_source.items():
         for start in range(0, len(changes), CHANGES_MAX):
             record = InventoryTransaction(
                 event_id=f"{stamp}~{source}~{start}",
@@ -281,6 +308,6 @@ async def _done(call: Call, sendings: Sequence[Sending]) -> int:
             line.code in _GONE for line in outcome.lines
         ):
             continue
-        elif not (isinstance(outcome, InventoryEvent) and outcome.code == Code.APPLIED):
+        elif not (isinstance(outcome, InventoryEvent) and outcome.code in _COUNTED):
             raise unavailable(f"not all of it is done, ask again: {outcome}")
     return done

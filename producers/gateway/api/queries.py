@@ -119,7 +119,7 @@ def exact_question(
     names = fields.texts(filters, "keys", limits.DIMENSIONS_MAX + 1, NAME_LENGTH_MAX)
     names += fields.texts(filters, "dimensions", limits.DIMENSIONS_MAX + 1, NAME_LENGTH_MAX)
     names = [name.lower() for name in names]
-    if not names or len(set(names)) != len(names):
+    if len(set(names)) != len(names):
         raise bad("filters.dimensions: names are expected, each once")
     rows = _rows(filters.get("values"), len(names))
     filters = {**filters}
@@ -132,7 +132,8 @@ def exact_question(
         raise bad("filters: productId must be named")
     if not places.by_product and not {"siteid", "locationid"} <= bases:
         raise bad("filters.dimensions: siteId and locationId must be among them")
-    combinations = Combinations(tuple(names), rows)
+    # By product, no dimension need be named: the one combination of none is all there is.
+    combinations = Combinations(tuple(names), rows) if names else None
     return _question(members, call, organizations, products, source, combinations=combinations)
 
 

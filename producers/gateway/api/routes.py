@@ -40,6 +40,8 @@ OPERATIONS: Final[Mapping[str, Mapping[str, Operation]]] = {
     "getjobprogress": {"GET": Operation("read", cleaning.job_progress)},
     "allpartitionids": {"GET": Operation("admin", cleaning.partition_ids)},
     "partitions/cleanupalldata": {"DELETE": Operation("admin", cleaning.wipe)},
+    # Not in the original's catalogue; its own tests clean up by it.
+    "cleanupalldata": {"DELETE": Operation("admin", cleaning.wipe)},
     "configuration": {"GET": Operation("read", administration.configuration)},
     "configuration/hardupdate": {"POST": Operation("admin", administration.hard_update)},
 }
