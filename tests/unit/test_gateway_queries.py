@@ -260,7 +260,7 @@ async def test_by_product_needs_a_product_and_no_place(
 async def test_by_product_an_exact_query_may_name_no_dimension(
     client: httpx.AsyncClient, view: View
 ) -> None:
-    """By product, no dimension and one empty combination are all of it: so ask the original's tests."""
+    """By product, one empty combination of no dimension is all of it, as the original tests it."""
     subject = {"organizationId": ["usmf"], "productId": ["D0002"]}
     body = {"filters": {**subject, "dimensions": [], "values": [[]]}}
     assert (await client.post(BASE + "onhand/exactquery", json=body)).status_code == 200
