@@ -4,6 +4,9 @@ Results are read from reservation-results, or from a reply topic of the channel'
 worker copies them because every request asks for it in its headers (`kafka_replyTopic`, its
 partition, and a correlation id that tells clients of one partition apart).
 
+Many records are sent, and many answers taken in, under one lock and in one call of the library: one
+by one, that was most of what a record of a bulk cost.
+
 The consumer belongs to no group: partitions are assigned, from an offset that was asked for
 *before* the first request to that partition is sent, so that no answer can be missed. It reads
 committed records only: an answer that is seen here is true for good.
@@ -21,7 +24,7 @@ import queue
 import secrets
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from typing import Any, Final, NamedTuple
 
@@ -74,6 +77,15 @@ class Slot(NamedTuple):
     request_id: str
 
 
+class Parcel(NamedTuple):
+    """A record to send, and who is told its outcome."""
+
+    slot: Slot
+    key: bytes
+    value: bytes
+    deliver: Deliver
+
+
 class Waiting:
     """One record under way and everybody who waits for its outcome."""
 
@@ -99,14 +111,18 @@ class Unsettled:
 class Link:
     """Sends encoded records and delivers their outcomes; see the module's text."""
 
-    def __init__(self, settings: Settings, codec: Codec) -> None:
+    def __init__(
+        self, settings: Settings, codec: Codec, *, delivered: Callable[[], None] | None = None
+    ) -> None:
+        """Nothing is connected yet. `delivered` is called after outcomes, once for many of them."""
         self._settings = settings
         self._codec = codec
+        self._delivered = delivered
         self._lock = threading.Lock()
         self._idle = threading.Condition(self._lock)
         self._waiting: dict[Slot, Waiting] = {}
         self._unsettled: dict[Slot, Unsettled] = {}
-        self._deadlines: list[tuple[float, int, Slot, Waiting]] = []
+        self._deadlines: list[tuple[float, int, list[tuple[Slot, Waiting]]]] = []
         self._numbers = itertools.count()  # Breaks ties between equal deadlines.
         self._listen_lock = threading.Lock()
         self._listening: set[tuple[str, int]] = set()
@@ -130,6 +146,7 @@ class Link:
                 # surprise.
                 "delivery.timeout.ms": max(1_000, settings.timeout_ms),
                 "delivery.report.only.error": True,
+                "on_delivery": self._on_delivery,
                 "error_cb": self._on_error,
             }
         )
@@ -275,45 +292,122 @@ class Link:
             RecordTooLargeError: the record exceeds `limits.RECORD_BYTES_MAX`.
 
         """
-        if len(value) > limits.RECORD_BYTES_MAX:
-            raise RecordTooLargeError(
-                f"{len(value)} bytes exceed {limits.RECORD_BYTES_MAX}: split the request"
-            )
-        self.listen_for(slot)
-        waiting = Waiting(key, value, deliver)
+        parcel = Parcel(slot, key, value, deliver)
+        for reason in self.send_many((parcel,), timeout_ms=timeout_ms).values():
+            raise reason
+
+    def send_many(
+        self, parcels: Sequence[Parcel], *, timeout_ms: int
+    ) -> Mapping[int, ChannelError | InFlightError | RecordTooLargeError]:
+        """Send records as `send` does; what it would have raised, by index of the parcel."""
+        refused: dict[int, Any] = self._listen_for_all(parcels)
+        taken: list[tuple[Slot, Waiting]] = []
         with self._lock:
             if self._ended:
-                raise ChannelError(self._ended)
-            present = self._waiting.get(slot) or self._unsettled.get(slot)
-            if present is not None and present.value != value:
-                raise InFlightError(f"{slot.request_id} is under way with other content")
-            if isinstance(present, Waiting):
+                return {index: ChannelError(self._ended) for index in range(len(parcels))}
+            self._take(parcels, taken, refused)
+            if taken:
+                deadline_s = time.monotonic() + timeout_ms / 1000
+                heapq.heappush(self._deadlines, (deadline_s, next(self._numbers), taken))
+        not_queued = self._produce(taken)
+        if not_queued:
+            self._take_back(parcels, not_queued, refused)
+        return refused
+
+    def _listen_for_all(self, parcels: Sequence[Parcel]) -> dict[int, Any]:
+        """Read the answers of all these parcels' partitions; those that cannot be, by index."""
+        deaf: dict[tuple[str, int], ChannelError] = {}
+        for topic, partition in {parcel.slot[:2] for parcel in parcels}:
+            try:
+                self.listen_for(Slot(topic, partition, ""))
+            except ChannelError as error:
+                deaf[topic, partition] = error
+        if not deaf:
+            return {}
+        places = [parcel.slot[:2] for parcel in parcels]
+        return {index: deaf[place] for index, place in enumerate(places) if place in deaf}
+
+    def _take(
+        self,
+        parcels: Sequence[Parcel],
+        taken: list[tuple[Slot, Waiting]],
+        refused: dict[int, Any],
+    ) -> None:
+        """Have outcomes waited for, under the lock; what is under way already is not sent again."""
+        under_way, unsettled = self._waiting, self._unsettled
+        for index, (slot, key, value, deliver) in enumerate(parcels):
+            present = under_way.get(slot) or unsettled.get(slot)
+            if index in refused:
+                continue
+            if len(value) > limits.RECORD_BYTES_MAX:
+                refused[index] = RecordTooLargeError(
+                    f"{len(value)} bytes exceed {limits.RECORD_BYTES_MAX}: split the request"
+                )
+            elif present is not None and present.value != value:
+                refused[index] = InFlightError(f"{slot.request_id} is under way with other content")
+            elif isinstance(present, Waiting):
                 present.deliver.append(deliver)
-                return
-            self._waiting[slot] = waiting
-            deadline_s = time.monotonic() + timeout_ms / 1000
-            entry = (deadline_s, next(self._numbers), slot, waiting)
-            heapq.heappush(self._deadlines, entry)
-        self._produce(slot, waiting)
+            else:
+                waiting = under_way[slot] = Waiting(key, value, deliver)
+                taken.append((slot, waiting))
 
-    def _produce(self, slot: Slot, waiting: Waiting) -> None:
-        def on_delivery(error: KafkaError | None, _message: Message) -> None:
-            if error is not None:
-                self._give_up(slot, f"the broker did not confirm it: {error.str()}")
+    def _produce(self, taken: Sequence[tuple[Slot, Waiting]]) -> dict[Slot, str]:
+        """Queue records; why not, for those that were not queued."""
+        if len(taken) == 1 or self._reply_place is not None:  # A batch has no headers.
+            return self._produce_each(taken)
+        places: dict[tuple[str, int], list[tuple[Slot, Waiting]]] = {}
+        for one in taken:
+            places.setdefault(one[0][:2], []).append(one)
+        not_queued: dict[Slot, str] = {}
+        for (topic, partition), there in places.items():
+            messages: list[dict[str, Any]] = [
+                {"value": waiting.value, "key": waiting.key} for _, waiting in there
+            ]
+            try:
+                queued = self._producer.produce_batch(topic, messages, partition)
+            except (BufferError, KafkaException) as error:
+                for slot, _ in there:  # It does not say which of them were queued before.
+                    self._give_up(slot, f"perhaps not sent: {error}")
+                continue
+            if queued == len(messages):
+                continue
+            for (slot, _), message in zip(there, messages, strict=True):
+                if "_error" in message:
+                    not_queued[slot] = message["_error"].str()
+        return not_queued
 
-        try:
-            self._producer.produce(
-                slot.topic,
-                value=waiting.value,
-                key=waiting.key,
-                partition=slot.partition,
-                headers=self._headers_of(slot),
-                on_delivery=on_delivery,
-            )
-        except (BufferError, KafkaException) as error:
-            with self._lock:
-                self._waiting.pop(slot, None)
-            raise ChannelError(f"not sent: {error}") from error
+    def _produce_each(self, taken: Sequence[tuple[Slot, Waiting]]) -> dict[Slot, str]:
+        not_queued: dict[Slot, str] = {}
+        for slot, waiting in taken:
+            try:
+                self._producer.produce(
+                    slot.topic,
+                    value=waiting.value,
+                    key=waiting.key,
+                    partition=slot.partition,
+                    headers=self._headers_of(slot),
+                )
+            except (BufferError, KafkaException) as error:
+                not_queued[slot] = str(error)
+        return not_queued
+
+    def _take_back(
+        self, parcels: Sequence[Parcel], not_queued: dict[Slot, str], refused: dict[int, Any]
+    ) -> None:
+        """Forget records that were not queued; who joined them from elsewhere is told so."""
+        with self._lock:
+            forgotten = [(slot, self._waiting.pop(slot, None)) for slot in not_queued]
+        ours = {id(parcel.deliver) for parcel in parcels}
+        for slot, waiting in forgotten:
+            if waiting is None:
+                continue
+            waiting.deliver = [one for one in waiting.deliver if id(one) not in ours]
+            reason = f"not sent: {not_queued[slot]}"
+            _deliver(waiting, Unknown(request_id=slot.request_id, reason=reason))
+        for index, parcel in enumerate(parcels):
+            if parcel.slot in not_queued:
+                refused[index] = ChannelError(f"not sent: {not_queued[parcel.slot]}")
+        self._tell()
 
     def unsettled(self, topic: str, request_id: str) -> tuple[Slot, Unsettled] | None:
         """A record of that id whose outcome was called unknown, if its bytes are still kept."""
@@ -341,6 +435,7 @@ class Link:
         if self._thread.ident is not None:
             self._thread.join()
         self._fail_all("the client was closed before the answer came")
+        self._tell()
         self._let_go(max(0.0, deadline_s - time.monotonic()))
 
     def _let_go(self, flush_s: float) -> None:
@@ -362,40 +457,68 @@ class Link:
             with self._lock:
                 self._ended = self._ended or f"the client's thread ended: {error!r}"
             self._fail_all(f"the client's thread ended: {error!r}")
+            self._tell()
 
     def _turn(self) -> None:
         self._producer.poll(0)
         self._assign_asked()
         first = self._consumer.poll(WAKE_S)
         if first is not None:
-            self._on_message(first)
-            for message in self._consumer.consume(REPLIES_A_TURN, 0):
-                self._on_message(message)
+            self._take_in([first, *self._consumer.consume(REPLIES_A_TURN, 0)])
+        self._look_at_deadlines()
+        self._tell()
+
+    def _look_at_deadlines(self) -> None:
         now_s = time.monotonic()
         while self._deadlines and self._deadlines[0][0] <= now_s:
             with self._lock:
-                _, _, slot, waiting = heapq.heappop(self._deadlines)
-            if self._waiting.get(slot) is waiting:
-                self._give_up(slot, "no answer within the time given")
+                _, _, sent = heapq.heappop(self._deadlines)
+            for slot, waiting in sent:
+                if self._waiting.get(slot) is waiting:
+                    self._give_up(slot, "no answer within the time given")
 
-    def _on_message(self, message: Message) -> None:
-        error = message.error()
-        if error is not None:
-            self._on_error(error)
-            return
-        self._trouble = ""
+    def _tell(self) -> None:
+        """Tell that outcomes may have been delivered."""
+        if self._delivered is not None:
+            with contextlib.suppress(Exception):  # As a caller's `deliver`: it stops no other.
+                self._delivered()
+
+    def _take_in(self, messages: Iterable[Message]) -> None:
+        """Deliver the outcomes that messages bring, in their order."""
+        found: list[tuple[Slot, Outcome]] = []
+        for message in messages:
+            error = message.error()
+            if error is not None:
+                self._on_error(error)
+                continue
+            try:
+                one = self._outcome_in(message)
+            except Undecodable as error_:
+                # A newer schema that this client cannot read: the deadline will say "unknown".
+                topic, offset = message.topic(), message.offset()
+                self._trouble = f"a record of {topic} cannot be read: {error_}"
+                log.warning("unreadable reply", topic=topic, offset=offset, reason=str(error_))
+                continue
+            self._trouble = ""
+            if one is not None:
+                found.append(one)
+        if found:
+            self._settle(found)
+
+    def _outcome_in(self, message: Message) -> tuple[Slot, Outcome] | None:
+        """The outcome that somebody here waits for, if the message is one."""
         topic = message.topic()
-        try:
-            if topic == topics.DEAD_LETTERS:
-                self._on_dead_letter(message.value())
-            else:
-                self._on_reply(topic, message)
-        except Undecodable as error_:
-            # A newer schema that this client cannot read: the deadline will say "unknown".
-            self._trouble = f"a record of {topic} cannot be read: {error_}"
-            log.warning(
-                "unreadable reply", topic=topic, offset=message.offset(), reason=str(error_)
-            )
+        if topic == topics.DEAD_LETTERS:
+            return self._dead_letter_in(message.value())
+        slot = self._slot_of(topic, message)
+        if slot is None or (slot not in self._waiting and slot not in self._unsettled):
+            return None  # Somebody else's.
+        if slot.topic == topics.REQUESTS:
+            return slot, self._codec.decode_result(message.value())
+        event = self._codec.decode_event(message.value())
+        if event.event_type == "TRANSACTION" and event.source_topic == slot.topic:
+            return slot, event
+        return None
 
     def _slot_of(self, topic: str, message: Message) -> Slot | None:
         """What an answer belongs to; None for somebody else's on a shared reply topic."""
@@ -407,50 +530,50 @@ class Link:
             return None
         return Slot(topics.REQUESTS, int.from_bytes(correlation[-4:], "big"), request_id)
 
-    def _on_reply(self, topic: str, message: Message) -> None:
-        slot = self._slot_of(topic, message)
-        if slot is None or (slot not in self._waiting and slot not in self._unsettled):
-            return  # Somebody else's.
-        if slot.topic == topics.REQUESTS:
-            self._settle(slot, self._codec.decode_result(message.value()))
-            return
-        event = self._codec.decode_event(message.value())
-        if event.event_type == "TRANSACTION" and event.source_topic == slot.topic:
-            self._settle(slot, event)
-
-    def _on_dead_letter(self, value: bytes) -> None:
+    def _dead_letter_in(self, value: bytes) -> tuple[Slot, Outcome] | None:
         if not self._waiting and not self._unsettled:
-            return
+            return None
         letter = self._codec.decode_dead_letter(value)
         if letter.topic not in REPLY_TOPIC or letter.value is None:
-            return
+            return None
         try:
             request_id = self._id_in(letter.topic, letter.value)
         except Undecodable:
-            return  # Not of our making: what is sent here can be read.
+            return None  # Not of our making: what is sent here can be read.
         slot = Slot(letter.topic, letter.partition, request_id)
         record = self._waiting.get(slot) or self._unsettled.get(slot)
-        if record is not None and record.value == letter.value:
-            reason = f"set aside as a dead letter: {letter.reason}"
-            self._settle(slot, Undecided(request_id=request_id, code=letter.code, reason=reason))
+        if record is None or record.value != letter.value:
+            return None
+        reason = f"set aside as a dead letter: {letter.reason}"
+        return slot, Undecided(request_id=request_id, code=letter.code, reason=reason)
 
     def _id_in(self, topic: str, value: bytes) -> str:
         if topic == topics.REQUESTS:
             return self._codec.decode_request(value).request_id
         return self._codec.decode_transaction(value).event_id
 
-    def _settle(self, slot: Slot, outcome: Outcome) -> None:
+    def _settle(self, found: Iterable[tuple[Slot, Outcome]]) -> None:
+        ended: list[tuple[Waiting, Outcome]] = []
         with self._lock:
-            waiting = self._waiting.pop(slot, None)
-            late = self._unsettled.get(slot)
-            if waiting is not None:
-                self._unsettled.pop(slot, None)
-            elif late is not None:
-                late.outcome = outcome
+            for slot, outcome in found:
+                waiting = self._waiting.pop(slot, None)
+                if waiting is not None:
+                    ended.append((waiting, outcome))
+                    if self._unsettled:
+                        self._unsettled.pop(slot, None)
+                elif (late := self._unsettled.get(slot)) is not None:
+                    late.outcome = outcome
             if not self._waiting:
                 self._idle.notify_all()
-        if waiting is not None:
+        for waiting, outcome in ended:
             _deliver(waiting, outcome)
+
+    def _on_delivery(self, error: KafkaError | None, message: Message) -> None:
+        """Take in the broker's word on a record; only a refusal is told."""
+        if error is not None:
+            topic = message.topic()
+            slot = Slot(topic, message.partition(), self._id_in(topic, message.value()))
+            self._give_up(slot, f"the broker did not confirm it: {error.str()}")
 
     def _give_up(self, slot: Slot, reason: str) -> None:
         with self._lock:

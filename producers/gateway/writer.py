@@ -1,5 +1,8 @@
 """Writes: records out, committed outcomes back; one await for any number of records.
 
+What the requests of one turn of the event loop send leaves in one hand-over, and one wake-up brings
+back all outcomes of one read: a hand-over costs more than a record.
+
 The rule: an outcome is what the worker committed, or the gateway says that it does not know. The
 number of records under way is bounded; past it nothing is sent, rather than queued.
 """
@@ -9,10 +12,9 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
-from producers.channel.link import Link, Outcome, Slot
+from producers.channel.link import Link, Outcome, Parcel, Slot
 from producers.channel.outcomes import (
     Answer,
-    ChannelError,
     EventAnswer,
     InFlightError,
     RecordTooLargeError,
@@ -59,16 +61,30 @@ class Told(NamedTuple):
     position: Position | None
 
 
+class Settled(NamedTuple):
+    """What became of records that were sent together, in their order.
+
+    Attributes:
+        positions: the furthest of them in each partition that was written to.
+
+    """
+
+    outcomes: list[Written]
+    positions: list[Position]
+
+
+_DECIDED: Final = (ReservationResult, InventoryEvent)
+
+
 class _Bulk:
     """Outcomes of records that were sent together; touched by the event loop alone."""
 
-    __slots__ = ("future", "left", "outcomes", "partitions")
+    __slots__ = ("future", "left", "outcomes")
 
     def __init__(self, future: "asyncio.Future[None]", size: int) -> None:
         self.future = future
         self.left = size
         self.outcomes: list[Written] = [NotSent("")] * size
-        self.partitions: list[tuple[str, int]] = [("", 0)] * size
 
     def put(self, index: int, outcome: Written) -> None:
         self.outcomes[index] = outcome
@@ -81,11 +97,14 @@ class Writer:
     """Sends records and gives their outcomes."""
 
     def __init__(self, settings: Settings, codec: Codec, *, in_flight_max: int) -> None:
-        self._link = Link(settings, codec)
+        self._link = Link(settings, codec, delivered=self._wake)
         self._codec = codec
         self._in_flight_max = in_flight_max
         self._known: dict[bytes, int] = {}
         self._arrived: deque[tuple[_Bulk, int, Outcome]] = deque()
+        self._leaving: list[Parcel] = []
+        self._leaving_of: list[tuple[_Bulk, int]] = []  # Of each: its bulk, and its number in it.
+        self._leaving_ms = 0  # How long those are waited for.
 
     async def open(self) -> None:
         """Connect, and listen to the answers of every partition.
@@ -106,7 +125,7 @@ class Writer:
     @property
     def in_flight(self) -> int:
         """Records sent and not yet answered."""
-        return self._link.in_flight
+        return self._link.in_flight + len(self._leaving)
 
     @property
     def partitions(self) -> int:
@@ -129,18 +148,41 @@ class Writer:
             Problem: 503, too many are under way; nothing was sent.
 
         """
-        if self._link.in_flight + len(records) > self._in_flight_max:
-            raise unavailable("too many requests are under way")
-        bulk = _Bulk(self._loop.create_future(), len(records))
-        for index, sending in enumerate(records):
-            self._send(bulk, index, sending, timeout_ms)
-        await bulk.future
+        parcels, outcomes = await self._carry(records, timeout_ms)
         return [
-            Told(outcome, _position(place, outcome))
-            for place, outcome in zip(bulk.partitions, bulk.outcomes, strict=True)
+            Told(outcome, _position(parcel.slot, outcome))
+            for parcel, outcome in zip(parcels, outcomes, strict=True)
         ]
 
-    def _send(self, bulk: _Bulk, index: int, sending: Sending, timeout_ms: int) -> None:
+    async def settle(self, records: Sequence[Sending], *, timeout_ms: int) -> Settled:
+        """As `send`; for whoever need not know the position of each."""
+        parcels, outcomes = await self._carry(records, timeout_ms)
+        last: dict[tuple[str, int], int] = {}
+        for parcel, outcome in zip(parcels, outcomes, strict=True):
+            if isinstance(outcome, _DECIDED):
+                place = parcel.slot[:2]
+                if last.get(place, -1) < outcome.source_offset:
+                    last[place] = outcome.source_offset
+        return Settled(outcomes, [Position(*place, offset) for place, offset in last.items()])
+
+    async def _carry(
+        self, records: Sequence[Sending], timeout_ms: int
+    ) -> tuple[list[Parcel], list[Written]]:
+        if self.in_flight + len(records) > self._in_flight_max:
+            raise unavailable("too many requests are under way")
+        bulk = _Bulk(self._loop.create_future(), len(records))
+        parcels = [self._parcel(bulk, index, sending) for index, sending in enumerate(records)]
+        if timeout_ms != self._leaving_ms:
+            self._hand_over()
+            self._leaving_ms = timeout_ms
+        if not self._leaving:
+            self._loop.call_soon(self._hand_over)
+        self._leaving += parcels
+        self._leaving_of += [(bulk, index) for index in range(len(parcels))]
+        await bulk.future
+        return parcels, bulk.outcomes
+
+    def _parcel(self, bulk: _Bulk, index: int, sending: Sending) -> Parcel:
         record, key = sending
         if isinstance(record, ReservationRequest):
             topic, record_id = topics.REQUESTS, record.request_id
@@ -148,25 +190,36 @@ class Writer:
         else:
             topic, record_id = topics.TRANSACTIONS, record.event_id
             value = self._codec.encode_transaction(record)
-        partition = self._partition(topic, key)
-        bulk.partitions[index] = (topic, partition)
+        arrived = self._arrived
 
         def deliver(outcome: Outcome) -> None:
-            self._arrived.append((bulk, index, outcome))
-            # One wake-up serves every outcome that arrived until it runs.
-            if len(self._arrived) == 1:
-                self._loop.call_soon_threadsafe(self._drain)
+            arrived.append((bulk, index, outcome))
 
+        return Parcel(Slot(topic, self._partition(topic, key), record_id), key, value, deliver)
+
+    def _hand_over(self) -> None:
+        """Give the link everything that is leaving."""
+        leaving, self._leaving = self._leaving, []
+        leaving_of, self._leaving_of = self._leaving_of, []
+        if not leaving:
+            return
         try:
-            self._link.send(
-                Slot(topic, partition, record_id), key, value, deliver, timeout_ms=timeout_ms
-            )
-        except InFlightError as error:
-            bulk.put(index, NotSent(str(error), reused=True))
-        except RecordTooLargeError as error:
-            bulk.put(index, NotSent(str(error), too_large=True))
-        except ChannelError as error:
-            bulk.put(index, NotSent(str(error)))
+            refused = self._link.send_many(leaving, timeout_ms=self._leaving_ms)
+        except Exception as error:  # noqa: BLE001 - those who wait are told, as all are
+            for bulk, _ in leaving_of:
+                if not bulk.future.done():
+                    bulk.future.set_exception(error)
+            return
+        for number, reason in refused.items():
+            bulk, index = leaving_of[number]
+            reused = isinstance(reason, InFlightError)
+            too_large = isinstance(reason, RecordTooLargeError)
+            bulk.put(index, NotSent(str(reason), reused=reused, too_large=too_large))
+
+    def _wake(self) -> None:
+        """On the link's thread: have the event loop look at what arrived."""
+        if self._arrived:
+            self._loop.call_soon_threadsafe(self._drain)
 
     def _drain(self) -> None:
         arrived = self._arrived
@@ -179,9 +232,9 @@ class Writer:
         await asyncio.to_thread(self._link.close, CLOSE_S)
 
 
-def _position(place: tuple[str, int], outcome: Written) -> Position | None:
-    if isinstance(outcome, ReservationResult | InventoryEvent):
-        return Position(*place, outcome.source_offset)
+def _position(slot: Slot, outcome: Written) -> Position | None:
+    if isinstance(outcome, _DECIDED):
+        return Position(slot.topic, slot.partition, outcome.source_offset)
     return None
 
 

@@ -14,9 +14,9 @@ import orjson
 from starlette.responses import Response
 
 from producers.channel.outcomes import Undecided, Unknown, code_name
-from producers.gateway.positions import HEADER, header_value
+from producers.gateway.positions import HEADER, Position, header_value
 from producers.gateway.problems import PROBLEM_TYPE, TYPE_PREFIX
-from producers.gateway.writer import NotSent, Told
+from producers.gateway.writer import NotSent, Told, Written
 from producers.quantity import pieces_text
 from schemas.codes import GRANTED, Code
 from schemas.limits import QUANTITY_SCALE
@@ -25,6 +25,7 @@ from schemas.messages import InventoryEvent, ReservationResult, ResultLine
 RESERVE_PREFIX: Final = "ohre~"
 UNRESERVE_PREFIX: Final = "ohoe~"
 
+_ACCEPTED: Final = int(Code.ACCEPTED)
 _DONE_EVENTS: Final = frozenset(
     {Code.APPLIED, Code.OFFSET_APPLIED, Code.OFFSET_PARTIAL, Code.DUPLICATE, Code.STALE}
 )
@@ -82,9 +83,11 @@ def number(quantity: int) -> Any:
     return whole if not rest else orjson.Fragment(pieces_text(quantity).encode())
 
 
-def reserve_answer(event_id: str, told: Told, *, negative: bool = False) -> Answer:
+def reserve_answer(event_id: str, outcome: Written, *, negative: bool = False) -> Answer:
     """Answer to one reservation."""
-    outcome = told.outcome
+    usual = _accepted(event_id, outcome)
+    if usual is not None:
+        return usual
     answer: Answer = {"reservationId": "", "id": RESERVE_PREFIX + event_id}
     if isinstance(outcome, ReservationResult):
         line = _line(outcome)
@@ -100,9 +103,25 @@ def reserve_answer(event_id: str, told: Told, *, negative: bool = False) -> Answ
     return _undecided(answer, outcome)
 
 
-def unreserve_answer(event_id: str, told: Told, reservation_id: str, asked: int) -> Answer:
+def _accepted(event_id: str, outcome: Written) -> Answer | None:
+    """Answer to a reservation that was accepted as a whole, as most are; None to any other."""
+    if type(outcome) is not ReservationResult or outcome.code != _ACCEPTED or not outcome.lines:
+        return None
+    line = outcome.lines[0]
+    if line.code != _ACCEPTED or not line.hold_id:
+        return None
+    return {
+        "reservationId": line.reservation_id,
+        "id": RESERVE_PREFIX + event_id,
+        "holdId": line.hold_id,
+        "processingStatus": "success",
+        "message": "",
+        "statusCode": 200,
+    }
+
+
+def unreserve_answer(event_id: str, outcome: Written, reservation_id: str, asked: int) -> Answer:
     """Answer to one unreserve; `asked` is its OffsetQty in 10^-6."""
-    outcome = told.outcome
     answer: Answer = {"reservationId": reservation_id, "id": UNRESERVE_PREFIX + event_id}
     if not isinstance(outcome, ReservationResult):
         return _undecided({**answer, "totalInvalidOffsetQtyByReservId": 0}, outcome)
@@ -118,9 +137,8 @@ def unreserve_answer(event_id: str, told: Told, reservation_id: str, asked: int)
     return _decided(answer, code, line)
 
 
-def change_answer(event_id: str, told: Told) -> Answer:
+def change_answer(event_id: str, outcome: Written) -> Answer:
     """Answer to one on-hand change or count."""
-    outcome = told.outcome
     answer: Answer = {"id": event_id}
     if not isinstance(outcome, InventoryEvent):
         return _undecided(answer, outcome)
@@ -194,10 +212,10 @@ def _undecided(answer: Answer, outcome: Any) -> Answer:
     return answer
 
 
-def single(answer: Answer, told: Told, record_id: str, style: str) -> Response:
+def single(answer: Answer, positions: Sequence[Position], record_id: str, style: str) -> Response:
     """HTTP answer to a single record."""
     status: int = answer["statusCode"]
-    headers = write_headers([told])
+    headers = _position_headers(positions)
     if status == 202:
         headers["Location"] = decision_path(record_id)
     if status in {200, 202}:
@@ -210,20 +228,23 @@ def single(answer: Answer, told: Told, record_id: str, style: str) -> Response:
     return _problem(answer, headers)
 
 
-def many(answers: Sequence[Answer], tolds: Sequence[Told], pending: Sequence[str]) -> Response:
+def many(answers: Sequence[Answer], positions: Sequence[Position], pending: str) -> Response:
     """HTTP answer to a bulk: an array, each record with its own `statusCode`.
 
-    `pending` are the ids of those that are not known yet.
+    `pending` is the id of the first that is not known yet, if one is not.
     """
-    headers = write_headers(tolds)
+    headers = _position_headers(positions)
     if pending:
-        headers["Location"] = decision_path(pending[0])
+        headers["Location"] = decision_path(pending)
     return _json(answers, 202 if pending else 200, headers)
 
 
 def write_headers(tolds: Sequence[Told]) -> dict[str, str]:
     """`Holdfast-Position` of what was written."""
-    positions = [told.position for told in tolds if told.position is not None]
+    return _position_headers([told.position for told in tolds if told.position is not None])
+
+
+def _position_headers(positions: Sequence[Position]) -> dict[str, str]:
     return {HEADER: header_value(positions)} if positions else {}
 
 

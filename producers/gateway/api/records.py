@@ -24,6 +24,8 @@ from schemas.messages import (
 EVENT_ID_LENGTH_MAX: Final = limits.REQUEST_ID_LENGTH_MAX - len(RESERVE_PREFIX)
 NAME_LENGTH_MAX: Final = 65
 MEASURES_REMEMBERED: Final = 1_024
+SPOTS_REMEMBERED: Final = 16_384
+SPOT_TEXT_MAX: Final = 1_024  # Characters of what is remembered of one.
 
 
 class Wrong(NamedTuple):
@@ -128,23 +130,75 @@ def _plain(
     return _Subject(event_id, organization, product, source.lower(), dimensions)
 
 
+class _NotUsual(Exception):
+    """Something is to be looked at in the strict way; an exception, so that it is not cached."""
+
+
+class _Spot(NamedTuple):
+    """What all reservations of one measure of one product at one place share."""
+
+    data_source: str
+    dimensions: dict[str, str]
+    measure: str
+    key: bytes
+    wrong: tuple[Code, str] | None
+
+
 def usual_reserving(
     one: UsualReservation, places: Places, channel: str
 ) -> Reserving | Wrong | None:
     """A usual reservation, read; None if it is not so usual after all."""
-    named = {name.lower(): value for name, value in one.dimensions.items()}
-    source = one.dimension_data_source or ""
-    subject = _plain(one.id, one.organization_id, one.product_id, source, named)
-    measured = one.quantity_data_source and one.modifier
-    if subject is None or not measured or len(named) != len(one.dimensions):
+    event_id, organization, product = one.id, one.organization_id, one.product_id
+    if not (0 < len(event_id) <= EVENT_ID_LENGTH_MAX and event_id.isprintable()):
         return None
     try:
-        measure = _measure(one.quantity_data_source, one.modifier)
-    except Problem:
+        spot = _usual_spot(
+            places,
+            (
+                organization,
+                product,
+                one.dimension_data_source or "",
+                one.quantity_data_source,
+                one.modifier,
+            ),
+            tuple(one.dimensions.items()),
+        )
+    except _NotUsual:
         return None
+    if spot.wrong is not None:
+        return Wrong(event_id, 400, *spot.wrong)
     check = one.if_check_avail_for_reserv is not False
     quantity = int(one.quantity) * limits.QUANTITY_SCALE
-    return _reserving(subject, measure, quantity, places, channel, check=check)
+    line = RequestLine(product, spot.data_source, spot.dimensions, spot.measure, quantity, check)
+    request_id = RESERVE_PREFIX + event_id
+    record = ReservationRequest(request_id, "RESERVE", organization, channel, [line])
+    return Reserving(event_id, Sending(record, spot.key), quantity < 0)
+
+
+@functools.lru_cache(SPOTS_REMEMBERED)
+def _usual_spot(
+    places: Places, texts: tuple[str, str, str, str, str], named: tuple[tuple[str, str], ...]
+) -> _Spot:
+    """Read and check them once: there are fewer of them than of reservations.
+
+    Raises:
+        _NotUsual: something breaks a rule, or is too long to be remembered.
+
+    """
+    organization, product, source, quantity_source, modifier = texts
+    size = sum(map(len, texts)) + sum(len(name) + len(value) for name, value in named)
+    if size > SPOT_TEXT_MAX or not (quantity_source and modifier):
+        raise _NotUsual
+    lower = {name.lower(): value for name, value in named}
+    subject = _plain("-", organization, product, source, lower)
+    if subject is None or len(lower) != len(named):
+        raise _NotUsual
+    try:
+        measure = _measure(quantity_source, modifier)
+    except Problem as problem:
+        raise _NotUsual from problem
+    wrong = _wrong(subject, measure, places)
+    return _Spot(subject.data_source, subject.dimensions, measure, _key(subject, places), wrong)
 
 
 def reserving(value: Any, places: Places, channel: str) -> Reserving | Wrong:
@@ -164,18 +218,24 @@ def _reserving(
     subject: _Subject, measure: str, quantity: int, places: Places, channel: str, *, check: bool
 ) -> Reserving | Wrong:
     """A reservation whose members have been read."""
-    if measure.partition(".")[0] in places.protected:
-        words = f"{measure.partition('.')[0]} belongs to the ERP"
-        return Wrong(subject.event_id, 400, Code.DATA_SOURCE_PROTECTED, words)
-    extra = places.unconfigured(subject.dimensions, subject.data_source)
-    if extra:
-        words = f"{extra} is not a reservation dimension"
-        return Wrong(subject.event_id, 400, Code.LEVEL_NOT_RESERVABLE, words)
+    wrong = _wrong(subject, measure, places)
+    if wrong is not None:
+        return Wrong(subject.event_id, 400, *wrong)
     line = RequestLine(
         subject.product_id, subject.data_source, subject.dimensions, measure, quantity, check
     )
     record = _request("RESERVE", RESERVE_PREFIX + subject.event_id, channel, subject, line)
     return Reserving(subject.event_id, Sending(record, _key(subject, places)), quantity < 0)
+
+
+def _wrong(subject: _Subject, measure: str, places: Places) -> tuple[Code, str] | None:
+    """Why the configuration forbids a reservation there."""
+    if measure.partition(".")[0] in places.protected:
+        return Code.DATA_SOURCE_PROTECTED, f"{measure.partition('.')[0]} belongs to the ERP"
+    extra = places.unconfigured(subject.dimensions, subject.data_source)
+    if extra:
+        return Code.LEVEL_NOT_RESERVABLE, f"{extra} is not a reservation dimension"
+    return None
 
 
 def _measure_and_quantity(members: Mapping[str, Any]) -> tuple[str, int]:

@@ -15,14 +15,14 @@ from producers.gateway.api.answers import Answer
 from producers.gateway.api.records import Changing, Reserving, Unreserving, Wrong
 from producers.gateway.call import Call
 from producers.gateway.fields import checked_text
+from producers.gateway.positions import Position
 from producers.gateway.problems import Problem
 from producers.gateway.strict_json import members_of, records_of
-from producers.gateway.writer import NotSent, Sending, Told, is_known
+from producers.gateway.writer import Sending, Settled, Told, Written, is_known
 from schemas.limits import LINES_MAX
 from schemas.messages import ReservationRequest
 
 BULK_MAX: Final = LINES_MAX
-_NEVER_SENT: Final = Told(NotSent(""), None)
 
 Ready = Reserving | Unreserving | Changing | Wrong
 
@@ -85,9 +85,10 @@ async def _one(call: Call, ready: Ready) -> Response:
         answer = answers.refusal_answer(
             _prefix(call), ready.event_id, ready.status, ready.code, ready.message
         )
-        return answers.single(answer, _NEVER_SENT, "", call.style)
-    (told,) = await send(call, [ready.sending])
-    return answers.single(_answer(ready, told), told, record_id(ready.sending), call.style)
+        return answers.single(answer, (), "", call.style)
+    (outcome,), positions = await settle(call, [ready.sending])
+    answer = _answer(ready, outcome)
+    return answers.single(answer, positions, record_id(ready.sending), call.style)
 
 
 async def _bulk(call: Call, read: Callable[[Any], Ready]) -> Response:
@@ -104,8 +105,10 @@ async def _bulk(call: Call, read: Callable[[Any], Ready]) -> Response:
 
 async def _send_bulk(call: Call, readies: Sequence[Ready]) -> Response:
     sent = [ready for ready in readies if not isinstance(ready, Wrong)]
-    tolds = await send(call, [ready.sending for ready in sent]) if sent else []
-    coming = iter(tolds)
+    outcomes, positions = (
+        await settle(call, [ready.sending for ready in sent]) if sent else Settled([], [])
+    )
+    coming = iter(outcomes)
     listed: list[Answer] = []
     for ready in readies:
         if isinstance(ready, Wrong):
@@ -116,26 +119,42 @@ async def _send_bulk(call: Call, readies: Sequence[Ready]) -> Response:
             )
         else:
             listed.append(_answer(ready, next(coming)))
-    pending = [
-        record_id(ready.sending)
-        for ready, told in zip(sent, tolds, strict=True)
-        if not is_known(told.outcome)
-    ]
-    return answers.many(listed, tolds, pending)
+    pending = next(
+        (
+            record_id(ready.sending)
+            for ready, outcome in zip(sent, outcomes, strict=True)
+            if not is_known(outcome)
+        ),
+        "",
+    )
+    return answers.many(listed, positions, pending)
+
+
+async def settle(call: Call, sendings: Sequence[Sending]) -> Settled:
+    """Send records for the caller, and remember where its writes lie."""
+    gateway = call.gateway
+    settled = await gateway.writer.settle(sendings, timeout_ms=gateway.settings.answer_ms)
+    _remember(call, settled.outcomes, settled.positions)
+    return settled
 
 
 async def send(call: Call, sendings: Sequence[Sending]) -> list[Told]:
-    """Send records for the caller, and remember where its writes lie."""
+    """As `settle`, with the position of each record."""
     gateway = call.gateway
     tolds = await gateway.writer.send(sendings, timeout_ms=gateway.settings.answer_ms)
     positions = [told.position for told in tolds if told.position is not None]
+    _remember(call, [told.outcome for told in tolds], positions)
+    return tolds
+
+
+def _remember(call: Call, outcomes: Sequence[Written], positions: Sequence[Position]) -> None:
+    gateway = call.gateway
     if positions:
         gateway.positions.wrote(call.caller.client_id, positions)
-    unknown = sum(1 for told in tolds if not is_known(told.outcome))
-    gateway.metrics.known.inc(len(tolds) - unknown)
+    unknown = sum([not is_known(outcome) for outcome in outcomes])
+    gateway.metrics.known.inc(len(outcomes) - unknown)
     if unknown:
         gateway.metrics.records.labels("unknown").inc(unknown)
-    return tolds
 
 
 def record_id(sending: Sending) -> str:
@@ -144,12 +163,12 @@ def record_id(sending: Sending) -> str:
     return record.request_id if isinstance(record, ReservationRequest) else record.event_id
 
 
-def _answer(ready: Reserving | Unreserving | Changing, told: Told) -> Answer:
+def _answer(ready: Reserving | Unreserving | Changing, outcome: Written) -> Answer:
     if isinstance(ready, Reserving):
-        return answers.reserve_answer(ready.event_id, told, negative=ready.negative)
+        return answers.reserve_answer(ready.event_id, outcome, negative=ready.negative)
     if isinstance(ready, Unreserving):
-        return answers.unreserve_answer(ready.event_id, told, ready.reservation_id, ready.asked)
-    return answers.change_answer(ready.event_id, told)
+        return answers.unreserve_answer(ready.event_id, outcome, ready.reservation_id, ready.asked)
+    return answers.change_answer(ready.event_id, outcome)
 
 
 def _prefix(call: Call) -> str:
