@@ -2,6 +2,7 @@
 
 import signal
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,6 +23,7 @@ REPORT = "report"
 TABLE = "table"
 COST = "cost"
 WIDTH_IN_A_FILE = 130
+LINE_EVERY_S = 10.0  # Progress in a file.
 
 
 def register(app: typer.Typer) -> None:
@@ -218,9 +220,14 @@ def _cost(console: Console, *, save: bool, json: bool) -> None:
 
 
 class _Bar:
-    """One progress bar for the whole session; its text says what is under way."""
+    """One progress bar for the whole session; its text says what is under way.
+
+    Where nobody watches a terminal, a line every now and then.
+    """
 
     def __init__(self, console: Console) -> None:
+        self._console = console
+        self._line_at_s = 0.0  # time.monotonic() of the last line.
         self._progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
@@ -231,7 +238,8 @@ class _Bar:
         self._task = self._progress.add_task("starting", total=1)
 
     def __enter__(self) -> Self:
-        self._progress.start()
+        if self._console.is_terminal:
+            self._progress.start()
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -239,7 +247,11 @@ class _Bar:
 
     def show(self, what: str, done: int, of: int) -> None:
         """Show the step under way."""
-        self._progress.update(self._task, description=what, completed=done, total=of)
+        if self._console.is_terminal:
+            self._progress.update(self._task, description=what, completed=done, total=of)
+        elif time.monotonic() >= self._line_at_s + LINE_EVERY_S:
+            self._line_at_s = time.monotonic()
+            self._console.print(f"{what} {done:,}/{of:,}", markup=False, highlight=False)
 
 
 def _tell(console: Console, comparison: "Comparison") -> None:
