@@ -55,6 +55,7 @@ class OnHandChange(Record, frozen=True, kw_only=True):
 class Reservation(Record, frozen=True, kw_only=True):
     """One reservation."""
 
+    dimensions: Dimensions
     quantity_data_source: OptionalName
     modifier: OptionalName
     quantity: Quantity
@@ -64,6 +65,7 @@ class Reservation(Record, frozen=True, kw_only=True):
 class Unreservation(Record, frozen=True, kw_only=True):
     """Give back by reservation id."""
 
+    dimensions: Dimensions
     reservation_id: Text
     offset_qty: Quantity = msgspec.field(name="OffsetQty")
 
@@ -293,6 +295,15 @@ PATHS: Final[tuple[Path, ...]] = (
         "partitions/cleanupalldata",
         "admin",
         "Set all stock of partitions to nought, where that is allowed",
+        WipeAnswer,
+        Texts,
+    ),
+    Path(
+        "wipePartitionsShortly",
+        "DELETE",
+        "cleanupalldata",
+        "admin",
+        "The same, as the original's tests write it",
         WipeAnswer,
         Texts,
     ),

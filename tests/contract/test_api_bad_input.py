@@ -68,6 +68,7 @@ ENDPOINTS: Final = (
     Endpoint("POST", "configuration/hardupdate", {}, "admin"),
     Endpoint("GET", "allpartitionids", None, "admin"),
     Endpoint("DELETE", "partitions/cleanupalldata", ["usmf|1|11"], "admin"),
+    Endpoint("DELETE", "cleanupalldata", ["usmf|1|11"], "admin"),
 )
 WITH_BODY: Final = tuple(endpoint for endpoint in ENDPOINTS if endpoint.body is not None)
 
@@ -307,6 +308,22 @@ def test_wrong_members_are_400_and_a_bulk_is_refused_whole(
     for members in WRONG_MEMBERS:
         answer = ask(client, endpoint, content=changed(endpoint, **members))
         assert answer.status_code == 400, members
+
+
+@pytest.mark.parametrize("endpoint", WRITES, ids=name_of)
+def test_required_members_that_are_not_there_are_400(
+    client: httpx.Client, nothing_written: None, endpoint: Endpoint
+) -> None:
+    """Every member that the document requires is required; an on-hand change may lie nowhere."""
+    body = endpoint.body[0] if isinstance(endpoint.body, list) else endpoint.body
+    optional = {"dimensions"} if endpoint.scope == "onhand.write" else set()
+    for name in set(body) - optional:
+        for left in (
+            {key: value for key, value in body.items() if key != name},
+            {**body, name: None},
+        ):
+            content = orjson.dumps([left] if isinstance(endpoint.body, list) else left)
+            assert ask(client, endpoint, content=content).status_code == 400, name
 
 
 QUANTITIES: Final = (

@@ -310,6 +310,39 @@ def test_honest_style_says_it_in_http(client: httpx.Client, shop: Shop) -> None:
     assert unknown.status_code == 404
 
 
+def test_honest_style_says_no_500_in_the_body_either(client: httpx.Client, shop: Shop) -> None:
+    """A refusal's `statusCode` is the honest status, alone and in a bulk; a success stays 200."""
+    honest = Shop(client=client, product=shop.product, base=f"/api/environment/{HONEST}/")
+    honest.post("onhand", honest.change(10))
+    bodies = [
+        honest.reservation(11),
+        honest.reservation(1, dimensions={}),
+        honest.reservation(-1),
+        honest.reservation(1, quantityDataSource="fno"),
+        honest.reservation(1),
+    ]
+    expected = [409, 400, 422, 403, 200]
+    listed = honest.post("onhand/reserve/bulk", bodies)
+    assert listed.status_code == 200
+    assert [one["statusCode"] for one in listed.json()] == expected
+    for body, status in zip(bodies, expected, strict=True):
+        alone = honest.post("onhand/reserve", {**body, "id": uuid.uuid4().hex})
+        assert [alone.status_code, alone.json()["statusCode"]] == [status, status]
+
+
+def test_refused_reservation_has_the_members_of_an_answered_one(shop: Shop) -> None:
+    """Refused before it is sent, a reservation still answers an id and an empty reservation id."""
+    body = shop.reservation(1, quantityDataSource="fno")
+    alone = shop.post("onhand/reserve", body).json()
+    (listed,) = shop.post("onhand/reserve/bulk", [body]).json()
+    for answer in (alone, listed):
+        assert answer["reservationId"] == ""
+        assert answer["id"] == "ohre~" + body["id"]
+        assert answer["statusCode"] == 400
+    change = shop.change(1) | {"quantities": {"fno": {"physicalinvent": 1}}}
+    assert "reservationId" not in shop.post("onhand", change).json()
+
+
 def test_answer_says_where_the_write_lies(shop: Shop) -> None:
     """The position of a write is told, so that a query of another gateway can wait for it."""
     position = shop.post("onhand", shop.change(1)).headers["Holdfast-Position"]

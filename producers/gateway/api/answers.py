@@ -3,7 +3,8 @@
 Compatible: the original's `statusCode` stands in the body, and a refusal by the stock is its 500.
 The HTTP status is 200 then all the same: the gateway did its work, and a 500 on the wire would make
 proxies and retrying clients ask again for what was answered. A fault of the caller's is 400 in both
-places. Honest: the HTTP status is 409, 400 or 422, the body a problem (RFC 9457) that explains.
+places. Honest: the HTTP status is 409, 400 or 422, the body a problem (RFC 9457) that explains, and
+`statusCode` says the same, in a bulk too: never 500 for a refusal.
 """
 
 from collections.abc import Mapping, Sequence
@@ -155,6 +156,7 @@ def change_answer(event_id: str, outcome: Written) -> Answer:
 def refusal_answer(prefix: str, event_id: str, status: int, code: Code, message: str) -> Answer:
     """Answer to a record that was not sent because it is wrong as it stands."""
     return {
+        **({"reservationId": ""} if prefix else {}),
         "id": prefix + event_id,
         "processingStatus": "failure",
         "message": message,
@@ -228,11 +230,16 @@ def single(answer: Answer, positions: Sequence[Position], record_id: str, style:
     return _problem(answer, headers)
 
 
-def many(answers: Sequence[Answer], positions: Sequence[Position], pending: str) -> Response:
+def many(
+    answers: Sequence[Answer], positions: Sequence[Position], pending: str, style: str
+) -> Response:
     """HTTP answer to a bulk: an array, each record with its own `statusCode`.
 
     `pending` is the id of the first that is not known yet, if one is not.
     """
+    if style != "compatible":
+        for answer in answers:
+            answer["statusCode"] = _honest(answer)
     headers = _position_headers(positions)
     if pending:
         headers["Location"] = decision_path(pending)
@@ -253,14 +260,21 @@ def decision_path(record_id: str) -> str:
     return f"/v1/decisions/{quote(record_id, safe='')}"
 
 
+def _honest(answer: Answer) -> int:
+    """HTTP status of an answer: what its code means, not the original's number."""
+    name = answer.get("code", "")
+    status: int = answer["statusCode"]
+    if name not in Code.__members__:
+        return status
+    code = Code[name]
+    if code >= Code.RECORD_EMPTY:
+        return 500
+    return HONEST.get(code, 400 if status == 500 else status)
+
+
 def _problem(answer: Answer, headers: dict[str, str]) -> Response:
     name = answer.get("code", "")
-    code = Code[name] if name in Code.__members__ else None
-    status = answer["statusCode"]
-    if code is not None:
-        status = HONEST.get(code, 400 if status == 500 else status)
-        if code >= Code.RECORD_EMPTY:
-            status = 500
+    status = _honest(answer)
     kind = name.lower().replace("_", "-") or "not-done"
     body = {
         "type": TYPE_PREFIX + kind,
@@ -268,6 +282,7 @@ def _problem(answer: Answer, headers: dict[str, str]) -> Response:
         "status": status,
         "detail": answer["message"],
         **answer,
+        "statusCode": status,
     }
     return Response(
         orjson.dumps(body), status_code=status, media_type=PROBLEM_TYPE, headers=headers

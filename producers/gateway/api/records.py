@@ -88,6 +88,14 @@ def _subject(value: Any) -> tuple[dict[str, Any], _Subject]:
     )
 
 
+def _placed(value: Any) -> tuple[dict[str, Any], _Subject]:
+    """As `_subject`, of a record that must say at which dimensions, be they none."""
+    members, subject = _subject(value)
+    if members.get("dimensions") is None:
+        raise bad("dimensions is missing")
+    return members, subject
+
+
 def _usual(members: dict[str, Any]) -> _Subject | None:
     """The subject of a record that is as most are; None sends it through every check by name."""
     try:
@@ -208,7 +216,7 @@ def reserving(value: Any, places: Places, channel: str) -> Reserving | Wrong:
         Problem: 400, it is not one.
 
     """
-    members, subject = _subject(value)
+    members, subject = _placed(value)
     measure, quantity = _measure_and_quantity(members)
     check = fields.flag(members, "ifCheckAvailForReserv", default=True)
     return _reserving(subject, measure, quantity, places, channel, check=check)
@@ -268,7 +276,7 @@ def unreserving(value: Any, places: Places, channel: str) -> Unreserving:
         Problem: 400, it is not one.
 
     """
-    members, subject = _subject(value)
+    members, subject = _placed(value)
     reservation_id = fields.text(members, "reservationId", limits.TEXT_LENGTH_MAX)
     asked = fields.unscaled(members.get("offsetqty"), "OffsetQty")
     if asked <= 0:

@@ -127,7 +127,7 @@ async def _send_bulk(call: Call, readies: Sequence[Ready]) -> Response:
         ),
         "",
     )
-    return answers.many(listed, positions, pending)
+    return answers.many(listed, positions, pending, call.style)
 
 
 async def settle(call: Call, sendings: Sequence[Sending]) -> Settled:
