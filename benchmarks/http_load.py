@@ -52,7 +52,15 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Figures(msgspec.Struct, frozen=True, kw_only=True):
-    """What came of a task. `granted`: reservations that were successful; `wrong`: not 200."""
+    """What came of a task.
+
+    Attributes:
+        granted: reservations that were successful.
+        wrong: answers that were not 200.
+        late_ms: of each request, how long after it was due it was sent: the load's own share of
+            `took_ms`, as long as there were connections to send it on.
+
+    """
 
     requests: int
     granted: int
@@ -60,6 +68,7 @@ class Figures(msgspec.Struct, frozen=True, kw_only=True):
     seconds: float
     cpu_s: float
     took_ms: list[float]
+    late_ms: list[float]
     first_wrong: str = ""
 
 
@@ -158,6 +167,7 @@ class Load:
         self._free: deque[Connection] = deque()
         self._due: deque[float] = deque()
         self._took_ms: list[float] = []
+        self._late_ms: list[float] = []
         self._granted = 0
         self._wrong = 0
         self._first_wrong = ""
@@ -194,6 +204,7 @@ class Load:
             seconds=self._ended_s - started_s,
             cpu_s=time.process_time() - cpu_s,
             took_ms=self._took_ms,
+            late_ms=self._late_ms,
             first_wrong=self._first_wrong,
         )
 
@@ -206,8 +217,12 @@ class Load:
                 self._due.append(started_s + number / self._task.rate)
                 sent = number + 1
             while self._due and self._free:
-                self._free.popleft().ask(self._requests.next(), self._due.popleft())
+                self._ask(self._free.popleft(), self._due.popleft())
             await asyncio.sleep(TURN_S)
+
+    def _ask(self, one: Connection, due_s: float) -> None:
+        one.ask(self._requests.next(), due_s)
+        self._late_ms.append((time.perf_counter() - due_s) * 1000)
 
     async def _rest(self) -> None:
         until_s = time.perf_counter() + LATE_WITHIN_S
@@ -224,7 +239,7 @@ class Load:
             self._first_wrong = self._first_wrong or (head[:12] + body[:300]).decode()
         self._granted += body.count(b'"success"')
         if self._due:
-            one.ask(self._requests.next(), self._due.popleft())
+            self._ask(one, self._due.popleft())
         elif not self._task.rate and now_s < self._until_s:
             one.ask(self._requests.next(), now_s)
         else:
