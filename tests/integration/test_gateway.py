@@ -104,9 +104,11 @@ def test_late_answer_is_202_with_a_place_to_look(running: Settings, home: Path) 
             late = [answer] if answer.status_code == 202 else []
         assert late[0].headers["Location"] == f"/v1/decisions/ohre~{body['id']}"
         assert late[0].json()["processingStatus"] == "pending"
-        bulk = shop.post("onhand/reserve/bulk", [shop.reservation(1) for _ in range(100)])
-        assert bulk.status_code == 202
-        assert {one["statusCode"] for one in bulk.json()} >= {202}
+        late_bulk: list[httpx.Response] = []
+        while not late_bulk:  # One read may bring the answers to all of them, as above.
+            bulk = shop.post("onhand/reserve/bulk", [shop.reservation(1) for _ in range(100)])
+            late_bulk = [bulk] if bulk.status_code == 202 else []
+        assert {one["statusCode"] for one in late_bulk[0].json()} >= {202}
     with gateway_process(running, home) as patient, patient.client() as client:
         again = Shop(client=client, product=shop.product)
         settled = again.post("onhand/reserve", body)

@@ -3,9 +3,11 @@
 The distribution is that of the local stack, always as processes of the test's own: the session's
 servers are shared, and stay open to everybody. The broker listens three times: for clients with a
 user (SASL_SSL), for clients with a certificate (SSL), and for its operator, who makes the user, on
-a port that no client under test is told.
+a port that no client under test is told. Where programs get users of their own, the broker also
+lets each do only what it is granted, all others nothing.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
@@ -47,6 +49,10 @@ ssl.keystore.location={keystore}
 ssl.truststore.type=PEM
 ssl.truststore.location={truststore}
 """
+_AUTHORIZER: Final = """
+authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer
+super.users=User:ANONYMOUS
+"""  # Nobody's name: the controller, and the operator on the port of its own.
 _SCRAM: Final = "org.apache.kafka.common.security.scram.ScramLoginModule"
 _PLAIN: Final = "org.apache.kafka.common.security.plain.PlainLoginModule"
 
@@ -65,17 +71,26 @@ class Secured(msgspec.Struct, frozen=True, kw_only=True):
     environment: dict[str, str]
     mutual: dict[str, str]
 
+    def environment_of(self, user: str) -> dict[str, str]:
+        """What a client is told that has another user."""
+        return {**self.environment, "KAFKA_SASL_USERNAME": user}
+
+    def operator(self) -> AdminClient:
+        """Somebody who may do everything."""
+        return AdminClient({"bootstrap.servers": self.kafka.address, "log_level": 0})
+
     def stop(self) -> None:
         """Stop both, and delete what they kept."""
         self.redis.delete()
         self.kafka.delete()
 
 
-def start(settings: Settings, folder: Path) -> Secured:
-    """Start both, and make the broker's user."""
+def start(settings: Settings, folder: Path, *, granted: Sequence[str] = ()) -> Secured:
+    """Start both, and make the broker's user; those who may do what they are `granted` besides."""
     trusted, key = certificate(folder)
     ports = {name: free_port() for name in ("secured", "mutual", "controller")}
-    kafka = _kafka(settings, folder, trusted, key, ports)
+    rules = _AUTHORIZER if granted else ""
+    kafka = _kafka(settings, folder, trusted, key, ports, rules)
     redis = _redis(settings, folder, trusted, key)
     environment = {
         "KAFKA_BOOTSTRAP_SERVERS": f"{LOOPBACK}:{ports['secured']}",
@@ -98,7 +113,7 @@ def start(settings: Settings, folder: Path) -> Secured:
     try:
         kafka.start()
         redis.start()
-        _make_user(AdminClient({"bootstrap.servers": kafka.address, "log_level": 0}))
+        _make_users(started.operator(), (USER, *granted))
     except BaseException:
         started.stop()
         raise
@@ -106,9 +121,9 @@ def start(settings: Settings, folder: Path) -> Secured:
 
 
 def _kafka(
-    settings: Settings, folder: Path, chain: Path, key: Path, ports: dict[str, int]
+    settings: Settings, folder: Path, chain: Path, key: Path, ports: dict[str, int], rules: str
 ) -> LocalServer:
-    """The broker, formatted as the local stack's, with listeners of its own."""
+    """The broker, formatted as the local stack's, with listeners and rules of its own."""
     launch = KafkaServer.install(settings, silent).launch(folder / "kafka", port=None)
     keystore = folder / "keystore.pem"
     keystore.write_bytes(key.read_bytes() + chain.read_bytes())
@@ -131,17 +146,14 @@ def _kafka(
         for line in written.read_text("utf-8").splitlines()
         if line.partition("=")[0] not in told
     ]
-    written.write_text("\n".join(kept) + own, encoding="utf-8")
+    written.write_text("\n".join(kept) + own + rules, encoding="utf-8")
     return LocalServer(launch)
 
 
-def _make_user(admin: AdminClient) -> None:
-    made = UserScramCredentialUpsertion(
-        USER,
-        ScramCredentialInfo(ScramMechanism.SCRAM_SHA_512, SCRAM_ITERATIONS),
-        PASSWORD.encode(),
-    )
-    for future in admin.alter_user_scram_credentials([made]).values():
+def _make_users(admin: AdminClient, names: Sequence[str]) -> None:
+    proof = ScramCredentialInfo(ScramMechanism.SCRAM_SHA_512, SCRAM_ITERATIONS)
+    made = [UserScramCredentialUpsertion(name, proof, PASSWORD.encode()) for name in names]
+    for future in admin.alter_user_scram_credentials(made).values():
         future.result(cluster.ANSWER_WITHIN_S)
 
 
