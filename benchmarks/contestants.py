@@ -30,7 +30,7 @@ COMMIT_MS: Final = 100  # Kafka Streams' own default under exactly_once_v2.
 
 
 class Site(NamedTuple):
-    """Where a run takes place: broker and registry with fresh topics, and a folder of the run's own."""
+    """Where a run takes place: broker, registry, fresh topics, and a folder of the run's own."""
 
     bootstrap: str
     registry_url: str

@@ -34,8 +34,8 @@ DECIDED_WITHIN_S: Final = (
 )  # From the first request to the instant, beside a second for 5,000.
 ANSWER_WITHIN_S: Final = 60.0
 METHOD: Final = (
-    f"{EVEN} holds due evenly over {EVEN_S} s, even_p99_ms: from due to the append of HOLD_EXPIRED; "
-    "then all others due at one instant; percentiles: from there to the append of HOLD_EXPIRED; "
+    f"{EVEN} holds due evenly over {EVEN_S} s: even_p99_ms, from due to append of HOLD_EXPIRED; "
+    "then all others due at one instant: percentiles, from there to it; "
     f"max_wait_ms: of {PROBES_RATE} requests a second meanwhile, from the instant one was due to "
     "its answer being read; max_wait_before_ms: the same before the instant"
 )
