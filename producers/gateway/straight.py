@@ -24,6 +24,7 @@ from producers.gateway.front import STRAIGHT, parameters
 from producers.gateway.problems import Problem
 
 BODY_BYTES_MAX: Final = 65_536  # What is held before its sender is proven; longer ones wait.
+HEAD_BYTES_MAX: Final = 524_288  # Of one head, and of what came in one read with it.
 PREFIX: Final = STRAIGHT.encode()
 METHODS: Final = {b"GET": "GET", b"POST": "POST"}
 LINE_END: Final = b"\r\n"
@@ -63,9 +64,25 @@ class StraightProtocol(HttpToolsProtocol):
         super().__init__(**wiring)
         self._endpoint = endpoint
         self._body_bytes_max = min(BODY_BYTES_MAX, body_bytes_max)
+        self._begun: Any = None  # Headers of the head that is counted,
+        self._complete: Any = None  # and of the last one that ended.
+        self._head_bytes = 0
+
+    def data_received(self, data: bytes) -> None:
+        """Parse; a head that has no end is refused: nobody has been proven yet."""
+        super().data_received(data)
+        headers = self.headers
+        if headers is self._complete:
+            return
+        if headers is not self._begun:
+            self._begun, self._head_bytes = headers, 0
+        self._head_bytes += len(data)
+        if self._head_bytes > HEAD_BYTES_MAX and not self.transport.is_closing():
+            self.send_400_response("The head of the request is too long.")
 
     def on_headers_complete(self) -> None:
         """Choose the way."""
+        self._complete = self.headers
         scope = self._scope()
         if scope is None:
             super().on_headers_complete()

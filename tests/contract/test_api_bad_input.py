@@ -1,6 +1,7 @@
 """Bad input at every endpoint of the original's interface: a clear 4xx, and nothing is written."""
 
 import base64
+import contextlib
 import json
 import socket
 from collections.abc import Iterator
@@ -445,3 +446,34 @@ def test_smuggled_requests_do_not_get_through(
         answer = raw(gateway, *lines, body=body)
         assert answer.count(b"HTTP/1.1 ") <= 1, lines
         assert answer == b"" or answer.startswith(b"HTTP/1.1 4"), lines
+
+
+@pytest.mark.parametrize("start", ["GET /", "GET /health/ping HTTP/1.1\r\nHost: x\r\nX: "])
+def test_head_that_does_not_end_is_refused(gateway: GatewayProcess, start: str) -> None:
+    """Whoever sends a path or a header for ever is refused with 400 before 2 MB, unproven."""
+    with socket.create_connection(("127.0.0.1", gateway.port), WITHIN_S) as connection:
+        connection.sendall(start.encode())
+        answer = b""
+        for _ in range(32):
+            try:
+                connection.sendall(b"a" * 65_536)
+            except (BrokenPipeError, ConnectionResetError):
+                break
+        with contextlib.suppress(ConnectionResetError):  # It closes while we send.
+            connection.settimeout(WITHIN_S)
+            answer = connection.recv(65_536)
+    assert answer == b"" or answer.startswith(b"HTTP/1.1 400 "), answer[:60]
+
+
+def test_long_head_that_ends_is_served(gateway: GatewayProcess, client: httpx.Client) -> None:
+    """Many headers of some length, and many requests in one write, are no such head."""
+    assert client.get(BASE + "configuration", headers={"X": "a" * 60_000}).status_code == 200
+    ping = b"GET /health/ping HTTP/1.1\r\nHost: x\r\n\r\n"
+    answer = b""
+    with socket.create_connection(("127.0.0.1", gateway.port), WITHIN_S) as connection:
+        for _ in range(10):
+            connection.sendall(ping * 500)
+            while answer.count(b"HTTP/1.1 ") < 500:
+                answer += connection.recv(1_048_576)
+            assert answer.count(b"HTTP/1.1 200 OK") == 500
+            answer = b""
