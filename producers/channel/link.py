@@ -28,6 +28,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from typing import Any, Final, NamedTuple
 
+import msgspec
 import structlog
 from confluent_kafka import (
     Consumer,
@@ -62,6 +63,7 @@ CLIENT_ID_BYTES: Final = 16  # Random: no two clients that share a reply topic h
 
 Outcome = Answer | EventAnswer
 Deliver = Callable[[Outcome], None]
+DeliverNumbered = Callable[[int, Outcome], None]
 
 REPLY_TOPIC: Final = {topics.REQUESTS: topics.RESULTS, topics.TRANSACTIONS: topics.EVENTS}
 SOURCE_TOPIC: Final = {reply: source for source, reply in REPLY_TOPIC.items()}
@@ -77,24 +79,26 @@ class Slot(NamedTuple):
     request_id: str
 
 
-class Parcel(NamedTuple):
-    """A record to send, and who is told its outcome."""
+Place = tuple[str, int, str]  # A slot, or a plain tuple that equals it and costs less to make.
+
+
+class Parcel(msgspec.Struct, gc=False):
+    """A record to send, and who is told its outcome; remembered while it is under way.
+
+    Not looked at by the garbage collector: a bulk makes hundreds, and none leads back to itself.
+
+    Attributes:
+        deliver: called with `number` and the outcome.
+        joined: others who sent the same meanwhile.
+
+    """
 
     slot: Slot
     key: bytes
     value: bytes
-    deliver: Deliver
-
-
-class Waiting:
-    """One record under way and everybody who waits for its outcome."""
-
-    __slots__ = ("deliver", "key", "value")
-
-    def __init__(self, key: bytes, value: bytes, deliver: Deliver) -> None:
-        self.key = key
-        self.value = value
-        self.deliver = [deliver]
+    deliver: DeliverNumbered
+    number: int = 0
+    joined: list["Parcel"] | None = None
 
 
 class Unsettled:
@@ -120,9 +124,9 @@ class Link:
         self._delivered = delivered
         self._lock = threading.Lock()
         self._idle = threading.Condition(self._lock)
-        self._waiting: dict[Slot, Waiting] = {}
-        self._unsettled: dict[Slot, Unsettled] = {}
-        self._deadlines: list[tuple[float, int, list[tuple[Slot, Waiting]]]] = []
+        self._waiting: dict[Place, Parcel] = {}
+        self._unsettled: dict[Place, Unsettled] = {}
+        self._deadlines: list[tuple[float, int, list[Parcel]]] = []
         self._numbers = itertools.count()  # Breaks ties between equal deadlines.
         self._listen_lock = threading.Lock()
         self._listening: set[tuple[str, int]] = set()
@@ -134,10 +138,15 @@ class Link:
         self._trouble = ""
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="holdfast-channel", daemon=True)
-        connection = settings.librdkafka()
-        self._producer = Producer(
+        self._producer = self._make_producer()
+        self._consumer = self._make_consumer()
+        self.partitions: dict[str, int] = {}
+
+    def _make_producer(self) -> Producer:
+        settings = self._settings
+        return Producer(
             {
-                **connection,
+                **settings.librdkafka(),
                 "enable.idempotence": True,  # No duplicates or reordering from retries.
                 "acks": "all",
                 "partitioner": "murmur2_random",  # As Java; every record names its partition.
@@ -150,9 +159,11 @@ class Link:
                 "error_cb": self._on_error,
             }
         )
-        self._consumer = Consumer(
+
+    def _make_consumer(self) -> Consumer:
+        return Consumer(
             {
-                **connection,
+                **self._settings.librdkafka(),
                 "group.id": "holdfast-channel",  # The library asks for one; none is joined.
                 "enable.auto.commit": False,
                 "enable.auto.offset.store": False,
@@ -164,7 +175,6 @@ class Link:
                 "error_cb": self._on_error,
             }
         )
-        self.partitions: dict[str, int] = {}
 
     def open(self) -> None:
         """Look the topics up, listen to dead letters, start the thread.
@@ -292,7 +302,7 @@ class Link:
             RecordTooLargeError: the record exceeds `limits.RECORD_BYTES_MAX`.
 
         """
-        parcel = Parcel(slot, key, value, deliver)
+        parcel = Parcel(slot, key, value, lambda _, outcome: deliver(outcome))
         for reason in self.send_many((parcel,), timeout_ms=timeout_ms).values():
             raise reason
 
@@ -301,7 +311,7 @@ class Link:
     ) -> Mapping[int, ChannelError | InFlightError | RecordTooLargeError]:
         """Send records as `send` does; what it would have raised, by index of the parcel."""
         refused: dict[int, Any] = self._listen_for_all(parcels)
-        taken: list[tuple[Slot, Waiting]] = []
+        taken: list[Parcel] = []
         with self._lock:
             if self._ended:
                 return {index: ChannelError(self._ended) for index in range(len(parcels))}
@@ -328,62 +338,62 @@ class Link:
         return {index: deaf[place] for index, place in enumerate(places) if place in deaf}
 
     def _take(
-        self,
-        parcels: Sequence[Parcel],
-        taken: list[tuple[Slot, Waiting]],
-        refused: dict[int, Any],
+        self, parcels: Sequence[Parcel], taken: list[Parcel], refused: dict[int, Any]
     ) -> None:
         """Have outcomes waited for, under the lock; what is under way already is not sent again."""
         under_way, unsettled = self._waiting, self._unsettled
-        for index, (slot, key, value, deliver) in enumerate(parcels):
+        for index, parcel in enumerate(parcels):
+            slot, value = parcel.slot, parcel.value
             present = under_way.get(slot) or unsettled.get(slot)
-            if index in refused:
+            if refused and index in refused:
                 continue
             if len(value) > limits.RECORD_BYTES_MAX:
                 refused[index] = RecordTooLargeError(
                     f"{len(value)} bytes exceed {limits.RECORD_BYTES_MAX}: split the request"
                 )
             elif present is not None and present.value != value:
-                refused[index] = InFlightError(f"{slot.request_id} is under way with other content")
-            elif isinstance(present, Waiting):
-                present.deliver.append(deliver)
+                words = f"{slot.request_id} is under way with other content"
+                refused[index] = InFlightError(words)
+            elif isinstance(present, Parcel):
+                present.joined = [*(present.joined or ()), parcel]
             else:
-                waiting = under_way[slot] = Waiting(key, value, deliver)
-                taken.append((slot, waiting))
+                under_way[slot] = parcel
+                taken.append(parcel)
 
-    def _produce(self, taken: Sequence[tuple[Slot, Waiting]]) -> dict[Slot, str]:
+    def _produce(self, taken: Sequence[Parcel]) -> dict[Slot, str]:
         """Queue records; why not, for those that were not queued."""
         if len(taken) == 1 or self._reply_place is not None:  # A batch has no headers.
             return self._produce_each(taken)
-        places: dict[tuple[str, int], list[tuple[Slot, Waiting]]] = {}
-        for one in taken:
-            places.setdefault(one[0][:2], []).append(one)
+        places: dict[tuple[str, int], list[Parcel]] = {}
+        for parcel in taken:
+            places.setdefault(parcel.slot[:2], []).append(parcel)
         not_queued: dict[Slot, str] = {}
         for (topic, partition), there in places.items():
             messages: list[dict[str, Any]] = [
-                {"value": waiting.value, "key": waiting.key} for _, waiting in there
+                {"value": parcel.value, "key": parcel.key} for parcel in there
             ]
             try:
                 queued = self._producer.produce_batch(topic, messages, partition)
             except (BufferError, KafkaException) as error:
-                for slot, _ in there:  # It does not say which of them were queued before.
-                    self._give_up(slot, f"perhaps not sent: {error}")
+                for parcel in there:  # It does not say which of them were queued before.
+                    self._give_up(parcel.slot, f"perhaps not sent: {error}")
                 continue
             if queued == len(messages):
                 continue
-            for (slot, _), message in zip(there, messages, strict=True):
+            for parcel, message in zip(there, messages, strict=True):
                 if "_error" in message:
-                    not_queued[slot] = message["_error"].str()
+                    not_queued[parcel.slot] = message["_error"].str()
         return not_queued
 
-    def _produce_each(self, taken: Sequence[tuple[Slot, Waiting]]) -> dict[Slot, str]:
+    def _produce_each(self, taken: Sequence[Parcel]) -> dict[Slot, str]:
         not_queued: dict[Slot, str] = {}
-        for slot, waiting in taken:
+        for parcel in taken:
+            slot = parcel.slot
             try:
                 self._producer.produce(
                     slot.topic,
-                    value=waiting.value,
-                    key=waiting.key,
+                    value=parcel.value,
+                    key=parcel.key,
                     partition=slot.partition,
                     headers=self._headers_of(slot),
                 )
@@ -396,14 +406,13 @@ class Link:
     ) -> None:
         """Forget records that were not queued; who joined them from elsewhere is told so."""
         with self._lock:
-            forgotten = [(slot, self._waiting.pop(slot, None)) for slot in not_queued]
-        ours = {id(parcel.deliver) for parcel in parcels}
-        for slot, waiting in forgotten:
-            if waiting is None:
-                continue
-            waiting.deliver = [one for one in waiting.deliver if id(one) not in ours]
-            reason = f"not sent: {not_queued[slot]}"
-            _deliver(waiting, Unknown(request_id=slot.request_id, reason=reason))
+            forgotten = [self._waiting.pop(slot, None) for slot in not_queued]
+        ours = {id(parcel) for parcel in parcels}
+        for parcel in forgotten:
+            for other in (parcel and parcel.joined) or ():
+                if id(other) not in ours:
+                    reason = f"not sent: {not_queued[other.slot]}"
+                    _deliver(other, Unknown(request_id=other.slot.request_id, reason=reason))
         for index, parcel in enumerate(parcels):
             if parcel.slot in not_queued:
                 refused[index] = ChannelError(f"not sent: {not_queued[parcel.slot]}")
@@ -412,9 +421,9 @@ class Link:
     def unsettled(self, topic: str, request_id: str) -> tuple[Slot, Unsettled] | None:
         """A record of that id whose outcome was called unknown, if its bytes are still kept."""
         with self._lock:
-            for slot, record in self._unsettled.items():
-                if slot.request_id == request_id and slot.topic == topic:
-                    return slot, record
+            for (source, partition, known_id), record in self._unsettled.items():
+                if known_id == request_id and source == topic:
+                    return Slot(source, partition, known_id), record
         return None
 
     @property
@@ -473,9 +482,9 @@ class Link:
         while self._deadlines and self._deadlines[0][0] <= now_s:
             with self._lock:
                 _, _, sent = heapq.heappop(self._deadlines)
-            for slot, waiting in sent:
-                if self._waiting.get(slot) is waiting:
-                    self._give_up(slot, "no answer within the time given")
+            for parcel in sent:
+                if self._waiting.get(parcel.slot) is parcel:
+                    self._give_up(parcel.slot, "no answer within the time given")
 
     def _tell(self) -> None:
         """Tell that outcomes may have been delivered."""
@@ -485,7 +494,7 @@ class Link:
 
     def _take_in(self, messages: Iterable[Message]) -> None:
         """Deliver the outcomes that messages bring, in their order."""
-        found: list[tuple[Slot, Outcome]] = []
+        found: list[tuple[Place, Outcome]] = []
         for message in messages:
             error = message.error()
             if error is not None:
@@ -505,32 +514,35 @@ class Link:
         if found:
             self._settle(found)
 
-    def _outcome_in(self, message: Message) -> tuple[Slot, Outcome] | None:
+    def _outcome_in(self, message: Message) -> tuple[Place, Outcome] | None:
         """The outcome that somebody here waits for, if the message is one."""
         topic = message.topic()
-        if topic == topics.DEAD_LETTERS:
+        source = SOURCE_TOPIC.get(topic)
+        place: Place | None
+        if source is not None:
+            place = source, message.partition(), (message.key() or b"").decode("utf-8", "replace")
+        elif topic == topics.DEAD_LETTERS:
             return self._dead_letter_in(message.value())
-        slot = self._slot_of(topic, message)
-        if slot is None or (slot not in self._waiting and slot not in self._unsettled):
+        else:
+            source, place = topics.REQUESTS, self._place_replied_to(message)
+        if place is None or (place not in self._waiting and place not in self._unsettled):
             return None  # Somebody else's.
-        if slot.topic == topics.REQUESTS:
-            return slot, self._codec.decode_result(message.value())
+        if source == topics.REQUESTS:
+            return place, self._codec.decode_result(message.value())
         event = self._codec.decode_event(message.value())
-        if event.event_type == "TRANSACTION" and event.source_topic == slot.topic:
-            return slot, event
+        if event.event_type == "TRANSACTION" and event.source_topic == source:
+            return place, event
         return None
 
-    def _slot_of(self, topic: str, message: Message) -> Slot | None:
-        """What an answer belongs to; None for somebody else's on a shared reply topic."""
-        request_id = (message.key() or b"").decode("utf-8", "replace")
-        if topic in SOURCE_TOPIC:
-            return Slot(SOURCE_TOPIC[topic], message.partition(), request_id)
+    def _place_replied_to(self, message: Message) -> Place | None:
+        """What an answer on a shared reply topic belongs to; None for somebody else's."""
         correlation = dict(message.headers() or ()).get("kafka_correlationId") or b""
         if correlation[:-4] != self._client_id:
             return None
-        return Slot(topics.REQUESTS, int.from_bytes(correlation[-4:], "big"), request_id)
+        request_id = (message.key() or b"").decode("utf-8", "replace")
+        return topics.REQUESTS, int.from_bytes(correlation[-4:], "big"), request_id
 
-    def _dead_letter_in(self, value: bytes) -> tuple[Slot, Outcome] | None:
+    def _dead_letter_in(self, value: bytes) -> tuple[Place, Outcome] | None:
         if not self._waiting and not self._unsettled:
             return None
         letter = self._codec.decode_dead_letter(value)
@@ -552,21 +564,21 @@ class Link:
             return self._codec.decode_request(value).request_id
         return self._codec.decode_transaction(value).event_id
 
-    def _settle(self, found: Iterable[tuple[Slot, Outcome]]) -> None:
-        ended: list[tuple[Waiting, Outcome]] = []
+    def _settle(self, found: Iterable[tuple[Place, Outcome]]) -> None:
+        ended: list[tuple[Parcel, Outcome]] = []
         with self._lock:
             for slot, outcome in found:
-                waiting = self._waiting.pop(slot, None)
-                if waiting is not None:
-                    ended.append((waiting, outcome))
+                parcel = self._waiting.pop(slot, None)
+                if parcel is not None:
+                    ended.append((parcel, outcome))
                     if self._unsettled:
                         self._unsettled.pop(slot, None)
                 elif (late := self._unsettled.get(slot)) is not None:
                     late.outcome = outcome
             if not self._waiting:
                 self._idle.notify_all()
-        for waiting, outcome in ended:
-            _deliver(waiting, outcome)
+        for parcel, outcome in ended:
+            _deliver(parcel, outcome)
 
     def _on_delivery(self, error: KafkaError | None, message: Message) -> None:
         """Take in the broker's word on a record; only a refusal is told."""
@@ -577,21 +589,21 @@ class Link:
 
     def _give_up(self, slot: Slot, reason: str) -> None:
         with self._lock:
-            waiting = self._waiting.pop(slot, None)
-            if waiting is None:
+            parcel = self._waiting.pop(slot, None)
+            if parcel is None:
                 return
-            self._unsettled[slot] = Unsettled(waiting.key, waiting.value)
+            self._unsettled[slot] = Unsettled(parcel.key, parcel.value)
             while len(self._unsettled) > UNSETTLED_MAX:
                 self._unsettled.pop(next(iter(self._unsettled)))
             if not self._waiting:
                 self._idle.notify_all()
         if self._trouble:
             reason = f"{reason}; last trouble: {self._trouble}"
-        _deliver(waiting, Unknown(request_id=slot.request_id, reason=reason))
+        _deliver(parcel, Unknown(request_id=slot.request_id, reason=reason))
 
     def _fail_all(self, reason: str) -> None:
-        for slot in list(self._waiting):
-            self._give_up(slot, reason)
+        for place in list(self._waiting):
+            self._give_up(Slot(*place), reason)
 
     def _on_error(self, error: Any) -> None:
         self._trouble = error.str()
@@ -601,9 +613,9 @@ class Link:
             log.error("channel client cannot go on", error=error.str())
 
 
-def _deliver(waiting: Waiting, outcome: Outcome) -> None:
-    for deliver in waiting.deliver:
+def _deliver(parcel: Parcel, outcome: Outcome) -> None:
+    for one in (parcel,) if parcel.joined is None else (parcel, *parcel.joined):
         try:
-            deliver(outcome)
+            one.deliver(one.number, outcome)
         except Exception:  # noqa: BLE001, S112 - a caller that went away stops no other
             continue

@@ -12,7 +12,9 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
-from producers.channel.link import Link, Outcome, Parcel, Slot
+import msgspec
+
+from producers.channel.link import DeliverNumbered, Link, Parcel, Slot
 from producers.channel.outcomes import (
     Answer,
     EventAnswer,
@@ -47,7 +49,7 @@ class NotSent(NamedTuple):
 Written = Answer | EventAnswer | NotSent
 
 
-class Sending(NamedTuple):
+class Sending(msgspec.Struct, frozen=True, gc=False):
     """A record to send: a request or an inventory transaction, and the key of its partition."""
 
     record: ReservationRequest | InventoryTransaction
@@ -77,20 +79,23 @@ _DECIDED: Final = (ReservationResult, InventoryEvent)
 
 
 class _Bulk:
-    """Outcomes of records that were sent together; touched by the event loop alone."""
+    """Outcomes of records that were sent together.
 
-    __slots__ = ("future", "left", "outcomes")
+    Each is put down by the link's thread; they are counted on the event loop alone.
+    """
 
-    def __init__(self, future: "asyncio.Future[None]", size: int) -> None:
+    __slots__ = ("_arrived", "future", "left", "outcomes")
+
+    def __init__(self, future: "asyncio.Future[None]", size: int, arrived: "deque[_Bulk]") -> None:
         self.future = future
         self.left = size
         self.outcomes: list[Written] = [NotSent("")] * size
+        self._arrived = arrived
 
-    def put(self, index: int, outcome: Written) -> None:
+    def deliver(self, index: int, outcome: Written) -> None:
+        """Put an outcome down; it counts once what has arrived is looked at."""
         self.outcomes[index] = outcome
-        self.left -= 1
-        if not self.left and not self.future.done():
-            self.future.set_result(None)
+        self._arrived.append(self)
 
 
 class Writer:
@@ -101,9 +106,9 @@ class Writer:
         self._codec = codec
         self._in_flight_max = in_flight_max
         self._known: dict[bytes, int] = {}
-        self._arrived: deque[tuple[_Bulk, int, Outcome]] = deque()
+        self._arrived: deque[_Bulk] = deque()  # A bulk as often as an outcome of it is there.
         self._leaving: list[Parcel] = []
-        self._leaving_of: list[tuple[_Bulk, int]] = []  # Of each: its bulk, and its number in it.
+        self._leaving_of: list[_Bulk] = []  # The bulk of each.
         self._leaving_ms = 0  # How long those are waited for.
 
     async def open(self) -> None:
@@ -157,6 +162,9 @@ class Writer:
     async def settle(self, records: Sequence[Sending], *, timeout_ms: int) -> Settled:
         """As `send`; for whoever need not know the position of each."""
         parcels, outcomes = await self._carry(records, timeout_ms)
+        if len(parcels) == 1:
+            position = _position(parcels[0].slot, outcomes[0])
+            return Settled(outcomes, [] if position is None else [position])
         last: dict[tuple[str, int], int] = {}
         for parcel, outcome in zip(parcels, outcomes, strict=True):
             if isinstance(outcome, _DECIDED):
@@ -170,32 +178,29 @@ class Writer:
     ) -> tuple[list[Parcel], list[Written]]:
         if self.in_flight + len(records) > self._in_flight_max:
             raise unavailable("too many requests are under way")
-        bulk = _Bulk(self._loop.create_future(), len(records))
-        parcels = [self._parcel(bulk, index, sending) for index, sending in enumerate(records)]
+        bulk = _Bulk(self._loop.create_future(), len(records), self._arrived)
+        deliver = bulk.deliver
+        parcels = [self._parcel(deliver, index, one) for index, one in enumerate(records)]
         if timeout_ms != self._leaving_ms:
             self._hand_over()
             self._leaving_ms = timeout_ms
         if not self._leaving:
             self._loop.call_soon(self._hand_over)
         self._leaving += parcels
-        self._leaving_of += [(bulk, index) for index in range(len(parcels))]
+        self._leaving_of += [bulk] * len(parcels)
         await bulk.future
         return parcels, bulk.outcomes
 
-    def _parcel(self, bulk: _Bulk, index: int, sending: Sending) -> Parcel:
-        record, key = sending
+    def _parcel(self, deliver: DeliverNumbered, index: int, sending: Sending) -> Parcel:
+        record, key = sending.record, sending.key
         if isinstance(record, ReservationRequest):
             topic, record_id = topics.REQUESTS, record.request_id
             value = self._codec.encode_request(record)
         else:
             topic, record_id = topics.TRANSACTIONS, record.event_id
             value = self._codec.encode_transaction(record)
-        arrived = self._arrived
-
-        def deliver(outcome: Outcome) -> None:
-            arrived.append((bulk, index, outcome))
-
-        return Parcel(Slot(topic, self._partition(topic, key), record_id), key, value, deliver)
+        slot = Slot(topic, self._partition(topic, key), record_id)
+        return Parcel(slot, key, value, deliver, index)
 
     def _hand_over(self) -> None:
         """Give the link everything that is leaving."""
@@ -206,15 +211,16 @@ class Writer:
         try:
             refused = self._link.send_many(leaving, timeout_ms=self._leaving_ms)
         except Exception as error:  # noqa: BLE001 - those who wait are told, as all are
-            for bulk, _ in leaving_of:
+            for bulk in leaving_of:
                 if not bulk.future.done():
                     bulk.future.set_exception(error)
             return
         for number, reason in refused.items():
-            bulk, index = leaving_of[number]
             reused = isinstance(reason, InFlightError)
             too_large = isinstance(reason, RecordTooLargeError)
-            bulk.put(index, NotSent(str(reason), reused=reused, too_large=too_large))
+            not_sent = NotSent(str(reason), reused=reused, too_large=too_large)
+            leaving_of[number].deliver(leaving[number].number, not_sent)
+        self._drain()
 
     def _wake(self) -> None:
         """On the link's thread: have the event loop look at what arrived."""
@@ -224,8 +230,10 @@ class Writer:
     def _drain(self) -> None:
         arrived = self._arrived
         while arrived:
-            bulk, index, outcome = arrived.popleft()
-            bulk.put(index, outcome)
+            bulk = arrived.popleft()
+            bulk.left -= 1
+            if not bulk.left and not bulk.future.done():
+                bulk.future.set_result(None)
 
     async def close(self) -> None:
         """Wait for outcomes under way, call the rest unknown, let go of the broker."""

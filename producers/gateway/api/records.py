@@ -4,6 +4,8 @@ import functools
 from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
+import msgspec
+
 from producers.gateway import fields
 from producers.gateway.api.answers import RESERVE_PREFIX, UNRESERVE_PREFIX
 from producers.gateway.api.usual import UsualReservation
@@ -37,7 +39,7 @@ class Wrong(NamedTuple):
     message: str
 
 
-class Reserving(NamedTuple):
+class Reserving(msgspec.Struct, frozen=True, gc=False):
     """A reservation ready to send."""
 
     event_id: str

@@ -58,7 +58,8 @@ def reservation(body: bytes) -> UsualReservation | None:
         found = _decode_one(body)
     except (msgspec.DecodeError, UnicodeDecodeError):
         return None
-    return found if _are_usual(body, (found,)) else None
+    usual = b"\\" not in body and body.count(b'"') == 2 * found.texts() and found.is_usual
+    return found if usual else None
 
 
 def reservations(body: bytes) -> list[UsualReservation] | None:
