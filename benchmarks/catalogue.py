@@ -8,7 +8,7 @@ from benchmarks import drain, failover, holds, http, latency, mixed, recovery, s
 from benchmarks.broker import Progress
 from benchmarks.contestants import KAFKA_PEERS, Holdfast, KafkaContestant
 from benchmarks.figures import Comparison, Run, compare
-from benchmarks.ground import Ground
+from benchmarks.ground import WARM_UP_S, Ground
 from benchmarks.load import PROFILES, Work
 from benchmarks.machine import this_machine
 from benchmarks.peers.postgres import CLIENTS, PostgresPeer
@@ -29,7 +29,7 @@ class Options(NamedTuple):
     runs: int = 3
     rate: int = 5_000
     seconds: int = 20
-    warm_up_s: int = latency.WARM_UP_S
+    warm_up_s: float = WARM_UP_S  # Of the broker, before the first run.
     live: int = 1_000_000  # holds: live holds that stand before the measured requests.
     processes: int = 1  # latency: of our worker.
     standby: bool = False  # failover: whether each worker copies the other's partitions.
@@ -86,7 +86,6 @@ def _paced(contestant: KafkaContestant) -> Attempt:
             rate=options.rate,
             seconds=options.seconds,
             partitions=options.partitions,
-            warm_up_s=options.warm_up_s,
         )
 
     return attempt
@@ -195,7 +194,7 @@ def requests_default(name: str) -> int:
 
 def session(name: str, peer: str | None, options: Options, progress: Progress) -> Comparison:
     """One benchmark, ours alone or with one peer; see `sessions`."""
-    with Ground() as ground:
+    with Ground(progress, options.warm_up_s) as ground:
         return sessions(ground, name, [peer] if peer else [], options, progress)[0]
 
 

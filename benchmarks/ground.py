@@ -16,24 +16,28 @@ from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from benchmarks import broker
+from benchmarks.broker import Progress
 from benchmarks.contestants import Site
+from benchmarks.warm import warm_up
 from compose.stack import LocalStack
 from schemas import topics
 from schemas.codec import Codec
 from schemas.registry import SchemaIds
 
 INTERNAL: Final = "__"  # Topics of the broker itself begin with it.
+WARM_UP_S: Final = 30.0
 EMPTY_WITHIN_S: Final = 60.0  # Members that were killed leave their group by its session timeout.
 RETRY_S: Final = 0.25
 
 
 class Ground:
-    """Broker and registry, started when the first run needs them, ended with the context."""
+    """Broker and registry, started and warmed up when the first run needs them."""
 
-    def __init__(self) -> None:
+    def __init__(self, progress: Progress, warm_up_s: float = WARM_UP_S) -> None:
+        self._progress = progress
+        self._warm_up_s = warm_up_s
         self._open = ExitStack()
         self._stack: LocalStack | None = None
-        self.is_warm = False  # Whether a run took place on it.
 
     def __enter__(self) -> Self:
         return self
@@ -44,20 +48,26 @@ class Ground:
     @contextmanager
     def fresh(self, partitions: int) -> Iterator[Site]:
         """A site with every topic empty, no group's position, and a folder of its own."""
-        if self._stack is None:
-            folder = self._open.enter_context(_folder())
-            stack = LocalStack(folder, servers=("kafka", "registry"))
-            self._stack = self._open.enter_context(stack)
-        bootstrap = self._stack.addresses.kafka_bootstrap
-        registry_url = self._stack.addresses.registry_url
-        assert bootstrap is not None
-        assert registry_url is not None
+        bootstrap, registry_url = self._addresses()
         _clear(AdminClient({"bootstrap.servers": bootstrap, "log_level": broker.LOG_ERRORS_ONLY}))
         _create(bootstrap, partitions)
         with _folder() as folder:
             ids = SchemaIds(registry_url, folder / "schema-ids.json", timeout_s=30.0)
             yield Site(bootstrap, registry_url, folder, Codec(ids), ids)
-        self.is_warm = True
+
+    def _addresses(self) -> tuple[str, str]:
+        """Broker and registry, started if they are not yet."""
+        is_new = self._stack is None
+        if self._stack is None:
+            self._progress("starting a broker", 0, 1)
+            stack = LocalStack(self._open.enter_context(_folder()), servers=("kafka", "registry"))
+            self._stack = self._open.enter_context(stack)
+        addresses = self._stack.addresses
+        assert addresses.kafka_bootstrap is not None
+        assert addresses.registry_url is not None
+        if is_new and self._warm_up_s:
+            warm_up(addresses.kafka_bootstrap, self._warm_up_s, self._progress)
+        return addresses.kafka_bootstrap, addresses.registry_url
 
 
 @contextmanager

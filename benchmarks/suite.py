@@ -209,7 +209,7 @@ def run(
     done: dict[str, Comparison] = {}
     faults: list[str] = []
     left_min = sum(one.minutes for one in wanted)
-    with Ground() as ground:
+    with Ground(progress) as ground:
         for session in wanted:
             titled = _Titled(progress, session, left_min)
             try:

@@ -89,7 +89,7 @@ def bench(
         int | None, typer.Option(min=1, help="latency, failover, view: how long.")
     ] = None,
     warm_up: Annotated[
-        int | None, typer.Option(min=1, help="latency: seconds before them, not counted.")
+        int | None, typer.Option(min=0, help="Seconds of load on the broker before all runs.")
     ] = None,
     live: Annotated[
         int, typer.Option(min=1, max=20_000_000, help="holds: how many are live.")
@@ -132,7 +132,7 @@ def bench(
         runs=runs,
         rate=rate,
         seconds=seconds or catalogue.Options().seconds,
-        warm_up_s=warm_up or catalogue.Options().warm_up_s,
+        warm_up_s=catalogue.Options().warm_up_s if warm_up is None else warm_up,
         live=live,
         standby=standby,
     )

@@ -29,7 +29,18 @@ FIELDS = {
 
 def _bench(*words: str) -> dict[str, Any]:
     answer = subprocess.run(
-        [sys.executable, "-m", "holdfast", "bench", *words, "--runs", "1", "--json"],
+        [
+            sys.executable,
+            "-m",
+            "holdfast",
+            "bench",
+            *words,
+            "--runs",
+            "1",
+            "--warm-up",
+            "1",
+            "--json",
+        ],
         capture_output=True,
         text=True,
         check=False,
@@ -60,7 +71,7 @@ def test_bench_of_both_sides() -> None:
 @pytest.mark.parametrize("peer", ["faust", "kstreams"])
 def test_kafka_peers_answer_rightly(peer: str) -> None:
     """A Kafka peer answers every request once, as the replay says (it raises otherwise)."""
-    with Ground() as ground:
+    with Ground(_silent, warm_up_s=0) as ground:
         run = drain.run(ground, KAFKA_PEERS[peer]()[0], load.reject(3_000, 2), _silent)
     assert run.decisions == 3_000
     assert 0 < int(run.extra["accepted"]) < 3_000
@@ -79,7 +90,7 @@ def test_database_peers_lose_nothing(peer: str) -> None:
 @pytest.mark.kafka
 def test_latency_counts_every_request() -> None:
     """In the open loop every request is answered, rightly, and timed."""
-    words = ["--rate", "50", "--seconds", "2", "--warm-up", "2", "--partitions", "2"]
+    words = ["--rate", "50", "--seconds", "2", "--partitions", "2"]
     figures = _bench("latency", *words)
     assert figures["runs"][0]["decisions"] == 100
     assert 0 < figures["p50_ms"] <= figures["p99_ms"]
@@ -101,7 +112,7 @@ def test_a_peer_that_is_none_is_named() -> None:
 @pytest.mark.kafka
 def test_runs_on_one_broker_start_from_nothing() -> None:
     """A run finds no answers, no stock and no position of the one before it."""
-    with Ground() as ground:
+    with Ground(_silent, warm_up_s=0) as ground:
         for work in (load.reject(2_000, 2), load.hot(1_000, 1)):
             run = drain.run(ground, Holdfast(), work, _silent)
             assert run.decisions == len(work.asks)
