@@ -8,7 +8,7 @@ and every refusal of HTTP itself stays uvicorn's. Both ways end in the same endp
 """
 
 import functools
-from typing import Any, Final, cast
+from typing import Any, Final, NamedTuple, cast
 
 import structlog
 from starlette.requests import Request
@@ -26,6 +26,8 @@ from producers.gateway.problems import Problem
 BODY_BYTES_MAX: Final = 65_536  # What is held before its sender is proven; longer ones wait.
 HEAD_BYTES_MAX: Final = 524_288  # Of one head, and of what came in one read with it.
 PREFIX: Final = STRAIGHT.encode()
+URLS_REMEMBERED: Final = 1_024
+URL_BYTES_REMEMBERED: Final = 256
 METHODS: Final = {b"GET": "GET", b"POST": "POST"}
 LINE_END: Final = b"\r\n"
 log = structlog.get_logger()
@@ -39,6 +41,26 @@ class _Silent:
 
 
 _NOBODY: Final = _Silent()
+
+
+class _Target(NamedTuple):
+    """A URL that may go straight, taken apart."""
+
+    path: str
+    raw_path: bytes
+    query: bytes
+    parameters: dict[str, Any]
+
+
+@functools.lru_cache(URLS_REMEMBERED)
+def _target(url: bytes) -> _Target | None:
+    """Take a URL apart, once for all requests of it; None if it is not a plain one of ours."""
+    if not url.startswith(PREFIX) or not url.isascii() or b"%" in url or b"#" in url:
+        return None
+    raw_path, _, query = url.partition(b"?")
+    path = raw_path.decode("ascii")
+    found = parameters(path)
+    return None if found is None else _Target(path, raw_path, query, found)
 
 
 class Exchange:
@@ -93,16 +115,14 @@ class StraightProtocol(HttpToolsProtocol):
     def _scope(self) -> dict[str, Any] | None:
         """What the endpoint is told of the request; None if it does not go straight."""
         before, parser, url = self.cycle, self.parser, self.url
+        target = _target(url) if len(url) <= URL_BYTES_REMEMBERED else _target.__wrapped__(url)
         plain = (
-            url.startswith(PREFIX)
-            and url.isascii()
-            and b"%" not in url
-            and b"#" not in url
+            target is not None
             and (before is None or before.response_complete)
             and not self.expect_100_continue
             and self.limit_concurrency is None
         )
-        if not plain:
+        if target is None or not plain:
             return None
         method = METHODS.get(parser.get_method())
         headers = dict(self.headers)
@@ -115,17 +135,14 @@ class StraightProtocol(HttpToolsProtocol):
             and parser.get_http_version() == "1.1"
             and not parser.should_upgrade()
         )
-        raw_path, _, query = url.partition(b"?")
-        path = raw_path.decode("ascii")
-        found = parameters(path)
-        if not plain or found is None:
+        if not plain:
             return None
         scope = cast("dict[str, Any]", self.scope)
         scope["method"] = method
-        scope["path"] = path
-        scope["raw_path"] = raw_path
-        scope["query_string"] = query
-        scope["path_params"] = found
+        scope["path"] = target.path
+        scope["raw_path"] = target.raw_path
+        scope["query_string"] = target.query
+        scope["path_params"] = dict(target.parameters)
         return scope
 
     def on_body(self, body: bytes) -> None:

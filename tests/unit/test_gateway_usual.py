@@ -9,9 +9,11 @@ from hypothesis import given, strategies as st
 
 from processor.inventory.configuration import default
 from producers.gateway import strict_json
-from producers.gateway.api import records, usual
+from producers.gateway.api import answers, records, usual
 from producers.gateway.places import Places
 from producers.gateway.problems import Problem
+from schemas.codes import Code
+from schemas.messages import ReservationResult, ResultLine
 
 PLACES = Places(msgspec.to_builtins(default()))
 PLAIN: dict[str, Any] = {
@@ -120,3 +122,23 @@ def test_any_bytes_are_read_or_left(body: bytes) -> None:
     """Whatever the bytes: never an exception."""
     assert usual.reservation(body) is None
     assert usual.reservations(body) in (None, [])
+
+
+@pytest.mark.parametrize(
+    ("code", "line_code", "hold_id"),
+    [
+        (Code.ACCEPTED, Code.ACCEPTED, "r-1"),
+        (Code.ACCEPTED, Code.ACCEPTED, ""),
+        (Code.PARTIAL, Code.PARTIAL, "r-1"),
+        (Code.INSUFFICIENT_STOCK, Code.INSUFFICIENT_STOCK, ""),
+    ],
+)
+def test_an_accepted_reservation_is_answered_as_all_are(
+    monkeypatch: pytest.MonkeyPatch, code: Code, line_code: Code, hold_id: str
+) -> None:
+    """The answer that is written down at once has the members of the general one, in its order."""
+    line = ResultLine(int(line_code), "r", hold_id, 1_000_000, 2_500_000)
+    result = ReservationResult("ohre~a", int(code), 1, 1, 7, False, [line])
+    quick = answers.reserve_answer("a", result)
+    monkeypatch.setattr(answers, "_accepted", lambda *_: None)
+    assert orjson.dumps(quick) == orjson.dumps(answers.reserve_answer("a", result))
