@@ -231,16 +231,17 @@ class Cycle:
 
     async def take(self, polled: Polled) -> None:
         """Decide polled records; waits while the open batch is full."""
-        assignment = polled.assignment
-        records = polled.records
-        for start in range(0, len(records), SLICE_RECORDS):
-            while self._is_full() and self.assignment is assignment:
-                await self._wait_for_commit()
-            if self.assignment is not assignment:
-                return
-            self._decide(self.assignment, records[start : start + SLICE_RECORDS])
-            self._queued -= min(SLICE_RECORDS, len(records) - start)
-            self._pump()
+        for records in polled.slices:
+            await asyncio.sleep(0)  # So that a transaction that ended is followed by the next.
+            for start in range(0, len(records), SLICE_RECORDS):
+                while self._is_full() and self.assignment is polled.assignment:
+                    await self._wait_for_commit()
+                assignment = self.assignment
+                if assignment is None or assignment is not polled.assignment:
+                    return
+                self._decide(assignment, records[start : start + SLICE_RECORDS])
+                self._queued -= min(SLICE_RECORDS, len(records) - start)
+                self._pump()
         self._changed.set()
 
     def _is_full(self) -> bool:

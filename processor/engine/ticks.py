@@ -54,14 +54,19 @@ class Ticker:
                 self._send(number)
 
     def follow(self, assignment: WorkerAssignment | None, polled: Polled) -> None:
-        """Polled records were decided: if a tick was among them, the next one may go out."""
-        number = polled.records[0].partition
-        if number not in self._sent or assignment is not polled.assignment:
+        """Polled records were decided: if ticks were among them, the next may go out."""
+        if not self._sent or assignment is not polled.assignment:
             return
-        if all(record.value != self._value for record in polled.records):
-            return
-        del self._sent[number]
-        self._sweep_on(polled.assignment)
+        came = [
+            records[0].partition
+            for records in polled.slices
+            if records[0].partition in self._sent
+            and any(record.value == self._value for record in records)
+        ]
+        for number in came:
+            self._sent.pop(number, None)
+        if came:
+            self._sweep_on(assignment)
 
     def _sweep_on(self, assignment: WorkerAssignment) -> None:
         """Send ticks to partitions that have more due, by turns, as many as may sweep at a time."""
