@@ -1,36 +1,50 @@
 """Every room against servers that are secured.
 
 A broker with TLS, and SASL or certificates; a Redis with TLS and a user for the view's keys alone.
-Who is not let in says why and what to do about it, and no secret is in any log.
+Who is not let in says why and what to do about it, and no secret is in any log. A second broker has
+an authorizer: each program has a user of its own, with the rights that docs/security.md grants it.
 """
 
 import asyncio
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
 import httpx
+import msgspec
 import pytest
+from confluent_kafka import KafkaError, Message, Producer
+from confluent_kafka.admin import AdminClient, NewTopic
 
 from compose.ports import free_port
 from compose.settings import Settings as StackSettings
 from holdfast.service_process import Service, start_service
+from processor.inventory.configuration import PRESETS, dump
 from processor.view.queries import RedisQueries
 from processor.view.settings import ViewSettings
 from producers.channel import ChannelClient, ChannelError, Item, granted
+from producers.channel.client import connect_codec
+from producers.channel.follow import Follower
+from producers.channel.outcomes import Undecided, Unknown
+from producers.channel.requests import key_by_location, request, request_line
 from producers.settings import Settings
 from schemas.access import refusal
 from schemas.messages import InventoryEvent, ReservationResult
+from schemas.partitioning import partition_of
 from schemas.queries import HoldQuery, HoldView
-from tests.support import secured
+from schemas.topics import CHANGELOG, EVENTS, REQUESTS, RESULTS, TOPICS, TRANSACTIONS
+from tests.support import acls, secured
+from tests.support.acls import Right
 from tests.support.certificate import certificate
 from tests.support.eventually import eventually
+from tests.support.gateway import Shop
 from tests.support.secured import Secured
 
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(240)]
@@ -334,6 +348,268 @@ def test_question_to_a_redis_that_keeps_out_says_why(topics: Environment, logs: 
     assert code != 0
     assert "check REDIS_USERNAME and REDIS_PASSWORD" in " ".join(said.split())
     assert WRONG not in said
+
+
+# A user for each program, who may do what docs/security.md says and no more.
+
+REPLIES: Final = "shop-replies"
+REPLYING: Final = "replying-channel"
+ADDED: Final = {
+    "worker": [Right("worker", "topic", REPLIES, ("Write", "DescribeConfigs"))],
+    REPLYING: [
+        *(r for r in acls.rights_of("channel") if r.name != RESULTS),
+        Right(REPLYING, "topic", REPLIES, ("Read",)),
+    ],
+}
+"""What the page says in words of a deployment with reply topics."""
+
+LACKING: Final = {
+    "worker-topic": ("worker", TRANSACTIONS, f"topic {TRANSACTIONS}.*Topic"),
+    "worker-transaction": ("worker", "holdfast-*", "Transactional Id"),
+    "connector-group": ("connector", "holdfast-scm", "Group"),
+    "gateway-group": ("gateway", "holdfast-config", "Group"),
+    "configuration-transaction": ("configuration", "holdfast-config-apply", "Transactional Id"),
+    "topics-topic": ("topics", REQUESTS, REQUESTS),
+}
+"""User to program, what is left out of its rights, and what must be said about it."""
+
+PROGRAMS: Final = sorted({right.program for right in acls.documented()})
+
+
+@pytest.fixture(scope="module")
+def strict(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secured]:
+    """Servers with an authorizer, and a user with its documented rights for each program."""
+    folder = tmp_path_factory.mktemp("strict")
+    users = (*PROGRAMS, REPLYING, *LACKING)
+    started = secured.start(StackSettings.from_environment(), folder, granted=users)
+    try:
+        admin = started.operator()
+        admin.create_topics([NewTopic(REPLIES, 1, 1)])[REPLIES].result(ENDS_WITHIN_S)
+        for user in (*PROGRAMS, REPLYING):
+            acls.grant(admin, user, [*acls.rights_of(user), *ADDED.get(user, ())])
+        for user, (program, left_out, _) in LACKING.items():
+            rights = [*acls.rights_of(program), *ADDED.get(program, ())]
+            acls.grant(admin, user, [right for right in rights if right.name != left_out])
+        yield started
+    finally:
+        started.stop()
+
+
+@pytest.fixture(scope="module")
+def told_of(strict: Secured, registry_url: str, logs: Path) -> Callable[[str], Environment]:
+    """What each program's process is told, once the topics are there."""
+
+    def environment(user: str) -> Environment:
+        return {
+            **strict.environment_of(user),
+            "SCHEMA_REGISTRY_URL": registry_url,
+            "HOLDFAST_SCHEMA_CACHE": str(logs / "schemas.json"),
+            "HOLDFAST_HOME": str(logs / "home"),
+            "HOLDFAST_WEBHOOK_SECRETS": WEBHOOK_SECRET,
+            "HOLDFAST_REPLY_TOPICS": REPLIES,
+        }
+
+    words = ["topics", "create", "--partitions", str(secured.PARTITIONS)]
+    code, said = holdfast(words, environment("topics"), logs / "topics-strict.log")
+    assert code == 0, said
+    return environment
+
+
+@pytest.fixture(scope="module")
+def at_work(told_of: Callable[[str], Environment], logs: Path) -> Iterator[dict[str, Service]]:
+    """Worker, view and gateway, each as its own user."""
+    ports = {room: free_port() for room in ("worker", "view", "gateway")}
+    words: dict[str, list[object]] = {
+        "worker": ["--data-dir", logs / "worker-strict", "--web-port", free_port()],
+        "view": ["run"],
+        "gateway": [],
+    }
+    running = {
+        room: start_service(
+            room,
+            [room, *words[room], "--port" if room == "gateway" else "--http-port", port],
+            ready_url=f"http://127.0.0.1:{port}/{'health/ping' if room == 'gateway' else 'ready'}",
+            log_path=logs / f"{room}-strict.log",
+            environment=told_of(room),
+        )
+        for room, port in ports.items()
+    }
+    try:
+        for service in running.values():
+            service.wait_until_ready()
+        yield running
+    finally:
+        for service in reversed(running.values()):
+            service.stop()
+
+
+def test_unanswered_request_is_not_blamed_on_a_right(
+    told_of: Callable[[str], Environment],
+) -> None:
+    """With its documented rights a channel that gets no answer names no refusal as the trouble."""
+    settings = msgspec.structs.replace(settings_of(told_of("channel")), timeout_ms=1_000)
+    with ChannelClient(settings, "web-shop") as client:
+        answer = client.reserve(Item("usmf", f"P-{uuid.uuid4().hex[:8]}", HERE), 1)
+    assert isinstance(answer, Unknown)
+    assert "authorization" not in answer.reason
+
+
+def test_worker_and_channel_do_their_work_with_the_documented_rights(
+    at_work: dict[str, Service], told_of: Callable[[str], Environment]
+) -> None:
+    """A reservation is decided and answered, and its hold expires where nobody writes."""
+    item = Item("usmf", f"P-{uuid.uuid4().hex[:8]}", HERE)
+    with ChannelClient(settings_of(told_of("channel")), "web-shop") as client:
+        held = client.reserve(item, 1, check_availability=False, expires_in_ms=500)
+        assert isinstance(held, ReservationResult)
+        assert granted(held)
+    # Ticks alone move time from here on. The gateway's user may read the events.
+    settings = settings_of(told_of("gateway"))
+    with Follower(settings, connect_codec(settings), (EVENTS,), since_ms=0) as follower:
+        eventually(
+            lambda: any(
+                isinstance(record.body, InventoryEvent)
+                and (record.body.event_type, record.body.product_id)
+                == ("HOLD_EXPIRED", item.product_id)
+                for record in follower.read(0.2)
+            )
+        )
+
+
+def test_record_that_cannot_be_decided_goes_to_the_dead_letters(
+    at_work: dict[str, Service], told_of: Callable[[str], Environment]
+) -> None:
+    """The worker may write them, and the channel reads that its request was set aside."""
+    item = Item("usmf", f"P-{uuid.uuid4().hex[:8]}", HERE)
+    asked = request(
+        "RESERVE",
+        [request_line(item, 1)],
+        request_id=uuid.uuid4().hex,
+        organization_id="usmf",
+        channel="web-shop",
+    )
+    right = partition_of(key_by_location(item), secured.PARTITIONS)
+    keys = (b"astray-%d" % number for number in range(100))
+    astray = next(key for key in keys if partition_of(key, secured.PARTITIONS) != right)
+    with ChannelClient(settings_of(told_of("channel")), "web-shop") as client:
+        assert isinstance(client.ask(asked, key=astray), Undecided)
+
+
+def test_reply_topic_needs_what_the_page_says_of_it(
+    at_work: dict[str, Service], told_of: Callable[[str], Environment]
+) -> None:
+    """A channel that may not read others' answers gets its own on its reply topic."""
+    settings = msgspec.structs.replace(settings_of(told_of(REPLYING)), reply_topic=REPLIES)
+    with ChannelClient(settings, "web-shop") as client:
+        item = Item("usmf", f"P-{uuid.uuid4().hex[:8]}", HERE)
+        assert isinstance(client.reserve(item, 1), ReservationResult)
+
+
+def test_view_and_gateway_do_their_work_with_the_documented_rights(
+    at_work: dict[str, Service], told_of: Callable[[str], Environment], logs: Path
+) -> None:
+    """On-hand change, reservation, query and event stream are served."""
+    _, token = holdfast(["token"], told_of("gateway"), logs / "token.log")
+    base = at_work["gateway"].ready_url.removesuffix("/health/ping")
+    headers = {"Authorization": f"Bearer {token.strip()}"}
+    with httpx.Client(base_url=base, headers=headers, timeout=30) as client:
+        shop = Shop(client=client, product=f"P-{uuid.uuid4().hex[:8]}")
+        with client.stream("GET", "/v1/events", params={"productId": shop.product}) as stream:
+            assert stream.status_code == 200
+            assert shop.post("onhand", shop.change(5)).json()["processingStatus"] == "success"
+            answer = shop.post("onhand/reserve", shop.reservation(2)).json()
+            assert answer["processingStatus"] == "success"
+            seen = (text for text in stream.iter_lines() if text.startswith("event:"))
+            assert [next(seen), next(seen)] == ["event: transaction", "event: decision"]
+        values = {"organizationId": "usmf", "productId": shop.product, **shop.dimensions}
+        query = {"filters": {name: [value] for name, value in values.items()}}
+        found = shop.post("onhand/indexquery", query).json()
+        assert found[0]["quantities"]["iv"]["softreserved"] == 2
+
+
+def test_connector_does_its_work_with_the_documented_rights(
+    at_work: dict[str, Service],
+    told_of: Callable[[str], Environment],
+    logs: Path,
+    tmp_path: Path,
+) -> None:
+    """It tells one row on, sets another aside, and remembers up to where it was."""
+    name = uuid.uuid4().hex[:8]
+    rows = f"{name}-1,usmf,{name},T-1,1,1,1,11,created\n{name}-2,usmf,{name},T-2,1,x,1,11,no\n"
+    (tmp_path / "rows.csv").write_text(ROWS + rows)
+    words = ["connector", "run", "--file", str(tmp_path / "rows.csv"), "--name", name, "--json"]
+    _, said = holdfast(words, told_of("connector"), logs / "connector-strict.log")
+    done = json.loads(said.splitlines()[-1])
+    assert (done["published"], done["refused"]) == (1, 1), said
+
+
+def test_configuration_is_applied_with_the_documented_rights(
+    at_work: dict[str, Service],
+    told_of: Callable[[str], Environment],
+    logs: Path,
+    tmp_path: Path,
+) -> None:
+    """A version is written, and every partition says that it is in force."""
+    (tmp_path / "holdfast.yaml").write_text(dump(PRESETS["2023-11"]()))
+    words = ["config", "apply", str(tmp_path / "holdfast.yaml"), "--next", "--json"]
+    code, said = holdfast(words, told_of("configuration"), logs / "configuration-strict.log")
+    assert code == 0, said
+    assert '"in_force":2' in said
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_no_program_writes_what_it_is_not_granted(
+    program: str, told_of: Callable[[str], Environment]
+) -> None:
+    """The broker refuses every other topic: the channel's user writes no transaction and no row."""
+    writes = {
+        r.name for r in acls.rights_of(program) if r.kind == "topic" and "Write" in r.operations
+    }
+    refused: dict[str, int] = {}
+
+    def told(error: KafkaError | None, message: Message) -> None:
+        refused[message.topic()] = 0 if error is None else error.code()
+
+    producer = Producer({**settings_of(told_of(program)).librdkafka(), "log_level": 0})
+    others = TOPICS.keys() - writes
+    for name in others:
+        producer.produce(name, b"forged", b"forged", on_delivery=told)
+    assert producer.flush(ENDS_WITHIN_S) == 0
+    assert refused == dict.fromkeys(others, KafkaError.TOPIC_AUTHORIZATION_FAILED)
+    if program == "channel":
+        assert {TRANSACTIONS, CHANGELOG} <= others
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_no_program_sees_a_topic_without_a_row(
+    program: str, told_of: Callable[[str], Environment]
+) -> None:
+    """What the table does not name for it is hidden: the channel's user reads no stock row."""
+    admin = AdminClient(settings_of(told_of(program)).librdkafka())
+    added = {right.name for right in ADDED.get(program, ())}
+    named = {right.name for right in acls.rights_of(program) if right.kind == "topic"}
+    assert admin.list_topics(timeout=ENDS_WITHIN_S).topics.keys() == named | added
+
+
+@pytest.mark.parametrize("user", LACKING)
+def test_command_without_a_right_ends_and_says_so(
+    user: str, told_of: Callable[[str], Environment], logs: Path, tmp_path: Path
+) -> None:
+    """One row left out: the command ends with an error that tells what was refused, untraced."""
+    program, _, told = LACKING[user]
+    (tmp_path / "holdfast.yaml").write_text(dump(PRESETS["2023-11"]()))
+    (tmp_path / "rows.csv").write_text(ROWS)
+    words = {
+        "worker": ["worker", "--data-dir", str(tmp_path / "worker")],
+        "connector": ["connector", "run", "--file", str(tmp_path / "rows.csv"), "--name", user],
+        "gateway": ["gateway", "--port", "0"],
+        "configuration": ["config", "apply", str(tmp_path / "holdfast.yaml"), "--next"],
+        "topics": ["topics", "create"],
+    }[program]
+    code, said = holdfast(words, told_of(user), logs / f"without-{user}.log")
+    assert code not in {0, -signal.SIGKILL}, said
+    assert re.search(told, " ".join(said.split())), said
+    assert "Traceback" not in said
 
 
 def test_no_secret_is_in_any_log(servers: Secured, logs: Path) -> None:
