@@ -64,17 +64,23 @@ def history(settings: Settings) -> list[Version]:
     return [by_version[number] for number in sorted(by_version)]
 
 
-def request_of(configuration: Configuration, actor: str) -> ReservationRequest:
-    """Control record of a document; the same person with the same document asks once."""
+def request_of(
+    configuration: Configuration, actor: str, *, dry_run: bool = False
+) -> ReservationRequest:
+    """Control record of a document; the same person with the same document asks once.
+
+    A dry run only asks whether it would be put to work; it is asked anew each time.
+    """
     document = to_json(configuration)
     digest = hashlib.blake2b(document + actor.encode(), digest_size=8).hexdigest()
+    name = f"ask-{time.time_ns()}" if dry_run else "configure"
     return ReservationRequest(
-        request_id=f"configure-{configuration.version}-{digest}",
+        request_id=f"{name}-{configuration.version}-{digest}",
         action="CONFIGURE",
         organization_id="",
         channel=CHANNEL,
         lines=[],
-        options=RequestOptions(configuration=document, actor=actor),
+        options=RequestOptions(configuration=document, actor=actor, dry_run=dry_run),
     )
 
 
@@ -115,17 +121,29 @@ class Applying:
                 anything was written.
 
         """
-        request = request_of(configuration, actor)
+        return self._send(request_of(configuration, actor), configuration)
+
+    def ask(self, configuration: Configuration, actor: str) -> "Answers":
+        """Ask every partition whether it would put the version to work; nothing is changed.
+
+        Raises:
+            Stop: as `write`.
+
+        """
+        return self._send(request_of(configuration, actor, dry_run=True), None)
+
+    def _send(self, request: ReservationRequest, version: Configuration | None) -> "Answers":
         value = self._codec.encode_request(request)
         answers = Answers(self._settings, self._codec, request.request_id, self.partitions)
         try:
             self._producer.begin_transaction()
-            self._producer.produce(
-                CONFIGURATION,
-                value=to_json(configuration),
-                key=str(configuration.version).encode(),
-                partition=0,
-            )
+            if version is not None:
+                self._producer.produce(
+                    CONFIGURATION,
+                    value=to_json(version),
+                    key=str(version.version).encode(),
+                    partition=0,
+                )
             for partition in range(self.partitions):
                 self._producer.produce(REQUESTS, value=value, partition=partition)
             self._producer.commit_transaction(KAFKA_TIMEOUT_S)

@@ -63,21 +63,22 @@ class TopicConfigurations:
             raise Refusal(str(error)) from error
         for problem in errors(validate(wanted)):
             raise Refusal(f"{problem.path}: {problem.rule}. {problem.remedy}")
+        moved = before.partition != wanted.partition
         for change in refused(diff(before, wanted)):
-            raise Refusal(f"{change.path}: {change.verdict}: {change.reason}")
+            if change.path != "partition":
+                raise Refusal(f"{change.path}: {change.verdict}: {change.reason}")
         try:
             applying = topic.Applying(self._settings, self._codec)
-            answers = applying.write(wanted, actor)
+            if moved:  # Only where nothing is: all must say so before the first one switches.
+                answered = _answers(applying.ask(wanted, actor))
+                if len(answered) < applying.partitions:
+                    raise Unavailable("some partitions do not answer")
+            answered = _answers(applying.write(wanted, actor))
         except Stop as error:
             raise Unavailable(str(error)) from error
-        try:
-            found = answers.wait(APPLY_WITHIN_S)
-        finally:
-            answers.close()
-        for partition, (code, words) in found.items():
-            if code not in GRANTED:
-                raise Refusal(f"partition {partition} keeps the old one: {words}")
-        return Applied(version=wanted.version, partitions=applying.partitions, in_force=len(found))
+        return Applied(
+            version=wanted.version, partitions=applying.partitions, in_force=len(answered)
+        )
 
     def _next_version(self, before: Configuration) -> int:
         return before.version + 1 if topic.history(self._settings) else 1
@@ -93,6 +94,26 @@ class TopicConfigurations:
         if newest is None:
             raise Unavailable(f"version {versions[-1].version} was written by another release")
         return newest
+
+
+def _answers(answers: topic.Answers) -> set[int]:
+    """Partitions that accepted.
+
+    Raises:
+        Refusal: one of them does not.
+
+    """
+    try:
+        found = answers.wait(APPLY_WITHIN_S)
+    finally:
+        answers.close()
+    for partition, (code, words) in found.items():
+        if code not in GRANTED:
+            raise Refusal(
+                f"partition {partition} keeps the old one: {words}. Another partition rule needs "
+                "every partition to be empty, or `holdfast migrate`"
+            )
+    return set(found)
 
 
 def view_queries(redis_url: str | None = None) -> Queries:

@@ -95,6 +95,10 @@ class RowAccess(RowReader, Protocol):
         """Rows of the group with a key greater than `after`, in key order."""
         ...
 
+    def next_group(self, after: bytes, /) -> bytes | None:
+        """First group behind `after` of the same kind that has committed rows."""
+        ...
+
 
 # Keys.
 

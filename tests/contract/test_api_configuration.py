@@ -92,9 +92,10 @@ def test_strict_hierarchy_refuses_a_dimension_that_is_empty(
     ],
 )
 def test_update_that_would_corrupt_is_refused_with_the_reason(
-    client: httpx.Client, change: dict[str, Any]
+    client: httpx.Client, shop: Shop, change: dict[str, Any]
 ) -> None:
     """Another partition rule, unknown measures and dimensions: 422, and the old one stays."""
+    shop.post("onhand", shop.change(1))
     before = shown(client)
     body = {"inventorySystemConfigurations": {}, **change}
     answer = client.post(BASE + "configuration/hardupdate", json=body)
@@ -119,3 +120,34 @@ def test_version_applied_elsewhere_is_taken_over(
     body = shop.subject(quantities={"web": {"sold": 1}}, dimensionDataSource="web")
     body["dimensions"] = {"shop": "1", "shelf": "11"}
     assert shop.post("onhand", body).json()["statusCode"] == 200
+
+
+def wipe(client: httpx.Client) -> None:
+    """Leave nothing anywhere, as the original's tests do before they begin."""
+    for partition in client.get(BASE + "allpartitionids").json():
+        done = client.request("DELETE", BASE + "partitions/cleanupalldata", json=[partition])
+        assert done.status_code == 200
+    assert client.get(BASE + "allpartitionids").json() == []
+
+
+def test_partition_rule_changes_where_everything_was_wiped(
+    client: httpx.Client, shop: Shop
+) -> None:
+    """Wiped, a deployment goes to by product and back, as the original's tests ask; else 422."""
+    before = shown(client)
+    nowhere = Shop(client=client, product=shop.product, dimensions={})
+    for rule, without_place in (("ByProductId", 200), (before["cachePartitionIdVersion"], 500)):
+        wipe(client)
+        document = {**before, "cachePartitionIdVersion": rule}
+        assert client.post(BASE + "configuration/hardupdate", json=document).status_code == 200
+        assert shown(client)["cachePartitionIdVersion"].lower() == rule.lower()
+        shop.post("onhand", shop.change(5))
+        nowhere.post("onhand", nowhere.change(5))
+        assert shop.post("onhand/reserve", shop.reservation(1)).json()["statusCode"] == 200
+        answer = nowhere.post("onhand/reserve", nowhere.reservation(1)).json()
+        assert answer["statusCode"] == without_place
+        other = "ByLocation" if rule == "ByProductId" else "ByProductId"
+        document = {**before, "cachePartitionIdVersion": other}
+        assert client.post(BASE + "configuration/hardupdate", json=document).status_code == 422
+        assert shown(client)["cachePartitionIdVersion"].lower() == rule.lower()
+    wipe(client)

@@ -76,11 +76,6 @@ def test_another_formula_changes_what_is_available_at_once() -> None:
         b"",
         b"not json",
         b"{}",
-        to_json(
-            msgspec.structs.replace(
-                default(), version=3, partition=PartitionRule(rule="by-product")
-            )
-        ),
         to_json(changed(3, dimensions=("colorid",))),
         to_json(changed(3, mapping={"iv.softreserved": "iv.nothing"})),
         to_json(changed(1, filter_unconfigured_dimensions=False)),
@@ -95,6 +90,46 @@ def test_a_document_that_is_invalid_old_or_would_corrupt_is_refused(document: by
     assert partition.events[0].message
     partition.stock(1)
     assert partition.reserve(1, dimensions=RED_SMALL | {"batchid": "1"}).code == Code.ACCEPTED
+
+
+BY_PRODUCT = to_json(
+    msgspec.structs.replace(default(), version=2, partition=PartitionRule(rule="by-product"))
+)
+
+
+@pytest.mark.parametrize("rested", [False, True], ids=["in use", "restarted"])
+def test_the_partition_rule_stays_while_something_is_on_hand_or_held(*, rested: bool) -> None:
+    """Stock, or a hold without stock, would get another owner: refused."""
+    stocked, holding = Partition(), Partition()
+    stocked.stock(1)
+    holding.stock(1)
+    holding.reserve(1)
+    holding.stock(-1)
+    for partition in (stocked, holding):
+        if rested:
+            partition.restart()
+        assert apply(partition, BY_PRODUCT).code == Code.CONFIGURATION_INVALID
+        assert "partition" in (partition.events[-1].message or "")
+
+
+@pytest.mark.parametrize("rested", [False, True], ids=["in use", "restarted"])
+def test_an_empty_partition_takes_another_partition_rule(*, rested: bool) -> None:
+    """Emptied to the last piece and hold it switches, and no row of the old places is left."""
+    partition = Partition()
+    partition.stock(5)
+    hold = partition.reserve(2)
+    partition.release(hold.hold_id)
+    partition.stock(-5)
+    if rested:
+        partition.restart()
+    asked = RequestOptions(configuration=BY_PRODUCT, dry_run=True)
+    assert partition.ask("CONFIGURE", [], options=asked, key=None).code == Code.ACCEPTED
+    assert any(key[:1] == b"P" for key in partition.rows.rows)
+    assert apply(partition, BY_PRODUCT).code == Code.ACCEPTED
+    assert not any(key[:1] in {b"P", b"H"} for key in partition.rows.rows)
+    partition.stock(6, key=b"usmf|D0002")
+    granted = partition.ask("RESERVE", [line(6)], key=b"usmf|D0002")
+    assert granted.code == Code.ACCEPTED
 
 
 def test_by_product_neither_site_nor_warehouse_is_needed() -> None:
