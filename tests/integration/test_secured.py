@@ -538,7 +538,8 @@ def test_connector_does_its_work_with_the_documented_rights(
     rows = f"{name}-1,usmf,{name},T-1,1,1,1,11,created\n{name}-2,usmf,{name},T-2,1,x,1,11,no\n"
     (tmp_path / "rows.csv").write_text(ROWS + rows)
     words = ["connector", "run", "--file", str(tmp_path / "rows.csv"), "--name", name, "--json"]
-    _, said = holdfast(words, told_of("connector"), logs / "connector-strict.log")
+    code, said = holdfast(words, told_of("connector"), logs / "connector-strict.log")
+    assert code == 1, said  # As for every file of which a row was refused.
     done = json.loads(said.splitlines()[-1])
     assert (done["published"], done["refused"]) == (1, 1), said
 
