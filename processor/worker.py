@@ -20,11 +20,20 @@ from processor.engine.ports import Domain
 from processor.probes import serve_probes
 from processor.settings import WorkerSettings
 from schemas import topics
-from schemas.access import refusal
+from schemas.access import READ, WRITE, lacking, refusal
 
 log = structlog.get_logger()
 LOG_PERIOD_S: Final = 5.0
 LOG_MESSAGES_MAX: Final = 1_000  # Distinct messages remembered.
+
+# What it does with topics, beside its changelog; ticks are requests of its own.
+RIGHTS: Final = {
+    topics.REQUESTS: READ | WRITE,
+    topics.TRANSACTIONS: READ,
+    topics.RESULTS: WRITE,
+    topics.EVENTS: WRITE,
+    topics.DEAD_LETTERS: WRITE,
+}
 
 _StartResponse = Callable[[str, list[tuple[str, str]]], Any]
 
@@ -75,7 +84,8 @@ def run(settings: WorkerSettings, domain: Domain) -> None:
     """Run until a signal; does not return before everything has been handed over.
 
     Raises:
-        Fault: the brokers refuse this worker, or the cluster's topics are not as declared.
+        Fault: the brokers refuse this worker or do not allow it enough, or the cluster's topics are
+            not as declared.
 
     """
     why = refusal(settings.kafka.librdkafka())
@@ -100,6 +110,13 @@ def run(settings: WorkerSettings, domain: Domain) -> None:
         domain,
         settings.kafka,
     )
+    why = lacking(
+        settings.kafka.librdkafka(),
+        of_topics=RIGHTS | {app.changelog: READ | WRITE},
+        of_groups={settings.app_id: READ},
+    )
+    if why:
+        raise Fault(why)
     app.prepare()
     log.info("core", compiled=COMPILED)
     if settings.http_port:

@@ -78,6 +78,8 @@ class Changelog:
         """
         found = self._consumer.list_topics(self._topic, timeout=ANSWER_WITHIN_S)
         told = found.topics[self._topic]
+        if told.error is not None and told.error.code() == KafkaError.TOPIC_AUTHORIZATION_FAILED:
+            raise ChangelogMissing(f"topic {self._topic}: {told.error.str()} (docs/security.md)")
         if told.error is not None:
             raise ChangelogMissing(f"no topic {self._topic}: run `holdfast topics create`")
         return sorted(told.partitions)

@@ -10,7 +10,13 @@ import time
 from typing import Final
 
 import msgspec
-from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, TopicPartition
+from confluent_kafka import (
+    OFFSET_BEGINNING,
+    Consumer,
+    KafkaError,
+    KafkaException,
+    TopicPartition,
+)
 
 from producers.channel.outcomes import ChannelError
 from producers.channel.requests import Item, KeyRule, key_by_location
@@ -84,8 +90,11 @@ def _documents(settings: Settings) -> list[bytes]:
         }
     )
     try:
-        if CONFIGURATION not in consumer.list_topics(timeout=timeout_s).topics:
+        told = consumer.list_topics(CONFIGURATION, timeout=timeout_s).topics[CONFIGURATION].error
+        if told is not None and told.code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
             return []
+        if told is not None:  # Who may not see it must not guess.
+            raise ChannelError(f"topic {CONFIGURATION} cannot be read: {told.str()}")
         place = TopicPartition(CONFIGURATION, 0, OFFSET_BEGINNING)
         begin, end = consumer.get_watermark_offsets(place, timeout=timeout_s)
         found: list[bytes] = []

@@ -206,6 +206,8 @@ class Link:
                 or f"no Kafka broker answers at {self._settings.bootstrap_servers} within "
                 f"{timeout_s:g} s ({error.args[0].str()})"
             ) from error
+        if found.error is not None and found.error.code() == KafkaError.TOPIC_AUTHORIZATION_FAILED:
+            raise ChannelError(f"topic {topic}: {found.error.str()} (see docs/security.md)")
         if found.error is not None or not found.partitions:
             raise ChannelError(
                 f"the broker has no topic {topic}: make the topics with `holdfast topics create`, "

@@ -364,7 +364,10 @@ ADDED: Final = {
 """What the page says in words of a deployment with reply topics."""
 
 LACKING: Final = {
-    "worker-topic": ("worker", TRANSACTIONS, f"topic {TRANSACTIONS}.*Topic"),
+    "worker-topic": ("worker", TRANSACTIONS, f"Read on topic {TRANSACTIONS}"),
+    "worker-group": ("worker", "holdfast", "Read on group holdfast"),
+    "worker-changelog": ("worker", CHANGELOG, f"Read, Write on topic {CHANGELOG}"),
+    "worker-results": ("worker", RESULTS, f"Write on topic {RESULTS}"),
     "worker-transaction": ("worker", "holdfast-*", "Transactional Id"),
     "connector-group": ("connector", "holdfast-scm", "Group"),
     "gateway-group": ("gateway", "holdfast-config", "Group"),

@@ -90,7 +90,7 @@ def start(settings: Settings, folder: Path, *, granted: Sequence[str] = ()) -> S
     trusted, key = certificate(folder)
     ports = {name: free_port() for name in ("secured", "mutual", "controller")}
     rules = _AUTHORIZER if granted else ""
-    kafka = _kafka(settings, folder, trusted, key, ports, rules)
+    kafka = _kafka(settings, folder, trusted, key, ports, rules=rules)
     redis = _redis(settings, folder, trusted, key)
     environment = {
         "KAFKA_BOOTSTRAP_SERVERS": f"{LOOPBACK}:{ports['secured']}",
@@ -121,7 +121,7 @@ def start(settings: Settings, folder: Path, *, granted: Sequence[str] = ()) -> S
 
 
 def _kafka(
-    settings: Settings, folder: Path, chain: Path, key: Path, ports: dict[str, int], rules: str
+    settings: Settings, folder: Path, chain: Path, key: Path, ports: dict[str, int], *, rules: str
 ) -> LocalServer:
     """The broker, formatted as the local stack's, with listeners and rules of its own."""
     launch = KafkaServer.install(settings, silent).launch(folder / "kafka", port=None)
