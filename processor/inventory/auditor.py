@@ -4,8 +4,9 @@ The rule: as `audit`, it only looks and tells, once for every finding while the 
 this worker. It never repairs: totals that contradict their holds are a fault to be understood. Its
 place in the pass is no state: what it tells depends on no decision, and no decision on it.
 
-A reservation id with more than `HOLDS_MAX` hold rows is left to `holdfast audit`: adding them up
-would stop the partition for too long.
+A reservation id with more than `HOLDS_MAX` hold rows, and a product-location with more stock rows,
+is left to `holdfast audit`: adding them up would stop the partition for too long. What a step may
+cost is counted in rows read, whether or not something came of them.
 """
 
 from collections.abc import Iterator
@@ -23,15 +24,15 @@ from processor.inventory.stock import clamp
 from schemas.codes import Code
 
 PAUSE_MS: Final = 1_000  # Of the partition's clock, between two steps.
-STEP_ROWS: Final = 500  # Looked at in one step, about: 5 ms.
-HOLDS_MAX: Final = (
-    5_000  # Hold rows of one reservation id, and rows of one product-location: 50 ms.
-)
+STEP_ROWS: Final = 500  # Read in one step, about: 5 ms; and one group more, if it began before.
+HOLDS_MAX: Final = 1_000  # Rows of one group: 10 ms.
 TOLD_MAX: Final = 1_000  # Findings remembered as told; past that the command has to be used.
 GROUP_ROWS: Final = 4  # What looking up a group costs, in rows.
 
 _encode: Final = msgspec.msgpack.Encoder().encode
 _KINDS: Final = (b"P", b"H")
+
+_Level = tuple[bytes, bytes]  # Key of its row, and the hash of its reservation id.
 
 
 class WalkedRows(Protocol):
@@ -62,6 +63,8 @@ class Auditor:
     def __init__(self, rows: WalkedRows) -> None:
         self._rows = rows
         self._after = _KINDS[0]
+        self._levels: list[_Level] = []  # Of the product-location under way, not looked at yet.
+        self._left = 0  # Rows that this step may still read.
         self._told: set[Drift] = set()
         self.next_ms = 0
         self.passes = 0
@@ -69,19 +72,29 @@ class Auditor:
     def step(self, state: PartitionState) -> int:
         """Look at the next few groups; findings become DRIFT events. Returns how many are new."""
         self.next_ms = state.clock_ms + PAUSE_MS
-        fresh, left = 0, STEP_ROWS
-        while left > 0:
+        self._left = STEP_ROWS
+        fresh = 0
+        while self._left > 0:
+            if self._levels:
+                fresh += self._tell(state, self._of_level(state, *self._levels.pop()))
+                continue
             group = self._rows.next_group(self._after)
             if group is None:
                 if self._come_round():
                     break
                 continue
             self._after = group
-            look = self._of_location if group[:1] == _KINDS[0] else self._of_hold
-            found = look(state, group)
-            left -= len(found) + GROUP_ROWS
-            fresh += self._tell(state, found)
+            if group[:1] == _KINDS[0]:
+                self._levels = self._levels_of(state, group)
+            else:
+                fresh += self._tell(state, self._of_hold(state, group))
         return fresh
+
+    def _read(self, group: bytes, rows_max: int) -> list[tuple[bytes, bytes]]:
+        """Rows of a group, so many and one more at most; they are counted."""
+        found = list(islice(self._rows.scan(group), rows_max + 1))
+        self._left -= len(found) + GROUP_ROWS
+        return found
 
     def _come_round(self) -> bool:
         """Go on with the other kind; tells whether that ends the pass."""
@@ -110,39 +123,49 @@ class Auditor:
             )
         return fresh
 
-    def _of_location(self, state: PartitionState, group: bytes) -> list[tuple[bytes, bytes]]:
-        """Levels of a product-location with all their holds; totals not yet written included."""
-        stored = list(islice(self._rows.scan(group), HOLDS_MAX + 1))
+    def _levels_of(self, state: PartitionState, group: bytes) -> list[_Level]:
+        """Levels of a product-location, those included whose totals are not yet written."""
+        stored = self._read(group, HOLDS_MAX)
         if len(stored) > HOLDS_MAX:
             return []
-        totals = {key: value for key, value in stored if key[13] == row.KIND_LEVEL}
-        reservations = {
-            key: reservation_of(row.decode_level(value)) for key, value in totals.items()
+        levels = {
+            key: reservation_of(row.decode_level(value))
+            for key, value in stored
+            if key[13] == row.KIND_LEVEL
         }
         location = state.by_hash.get(group[1:])
         if location is not None and location.dirty_levels:
-            for level in location.levels.values():
-                if level.dirty:
-                    reserved = level.reserved + level.unswept
-                    totals[level.row_key] = level.row_head + _encode(reserved)
-                    reservations[level.row_key] = level.reservation
-        rows: list[tuple[bytes, bytes]] = []
-        for key, total in totals.items():
-            holds = list(islice(self._rows.scan(b"H" + reservations[key]), HOLDS_MAX + 1))
-            if len(holds) <= HOLDS_MAX:
-                rows += [(key, total), *holds]
-        return rows
+            dirty = (level for level in location.levels.values() if level.dirty)
+            levels |= {level.row_key: level.reservation for level in dirty}
+        return list(levels.items())
+
+    def _of_level(
+        self, state: PartitionState, key: bytes, reservation: bytes
+    ) -> list[tuple[bytes, bytes]]:
+        """A level's total, as it will be written, with all its holds."""
+        total = self._rows.get(key)
+        location = state.by_hash.get(key[1:13])
+        level = None if location is None else location.levels.get(reservation)
+        if level is not None and level.dirty:
+            total = level.row_head + _encode(level.reserved + level.unswept)
+        holds = self._read(b"H" + reservation, HOLDS_MAX)
+        if total is None or len(holds) > HOLDS_MAX:
+            return []
+        return [(key, total), *holds]
 
     def _of_hold(self, state: PartitionState, group: bytes) -> list[tuple[bytes, bytes]]:
         """Holds whose total is missing; where it is there they were looked at with it."""
-        holds = list(islice(self._rows.scan(group), HOLDS_MAX + 1))
-        if not holds or len(holds) > HOLDS_MAX:
+        first = self._read(group, 0)
+        if not first:
             return []
-        value = holds[0][1]
+        value = first[0][1]
         place = row.decode_place(row.decode_hold(value))
         hashed = row.hold_location(value)
         if self._rows.get(row.level_key(hashed, canonical(place.dimensions), place.measure)):
             return []
         location = state.by_hash.get(hashed)
         level = None if location is None else location.levels.get(group[1:])
-        return [] if level is not None and level.dirty else holds
+        if level is not None and level.dirty:
+            return []
+        holds = self._read(group, HOLDS_MAX)
+        return [] if len(holds) > HOLDS_MAX else holds

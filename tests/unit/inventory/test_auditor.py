@@ -1,5 +1,7 @@
 """The auditor's pass in the worker tells what contradicts itself, once, and mends nothing."""
 
+from collections.abc import Iterator
+
 import pytest
 
 from processor.inventory import auditor, rows as row
@@ -114,3 +116,34 @@ def test_a_step_ends_when_it_has_seen_enough(monkeypatch: pytest.MonkeyPatch) ->
     assert partition.decider._auditor.passes == passes
     drifts(partition, seconds=8)
     assert partition.decider._auditor.passes > passes
+
+
+def test_a_step_reads_few_rows_however_many_holds_there_are() -> None:
+    """Whole and right or not: a step ends behind the group in which its rows were spent."""
+    partition = Partition()
+    for number in range(20):
+        product = f"P-{number}"
+        partition.stock(1_000, product=product)
+        for _ in range(3):
+            partition.ask(
+                "RESERVE",
+                [line(1, product=product) for _ in range(300)],
+                key=b"usmf|1|11",
+            )
+    read, scan = [0], partition.rows.scan
+
+    def counted(group: bytes, after: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
+        for found in scan(group, after):
+            read[0] += 1
+            yield found
+
+    partition.rows.scan = counted  # type: ignore[method-assign]
+    told, steps = partition.decider._auditor, 0
+    passes = told.passes
+    while told.passes < passes + 2:
+        read[0] = 0
+        partition.now_ms += 1_000
+        partition.tick()
+        steps += 1
+        assert read[0] <= auditor.STEP_ROWS + auditor.HOLDS_MAX
+    assert steps > 20 * 900 // (auditor.STEP_ROWS + auditor.HOLDS_MAX)
