@@ -11,6 +11,7 @@ the rows and the offsets are in one transaction, and RocksDB is written after it
 """
 
 import asyncio
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -33,6 +34,12 @@ from schemas import limits
 SLICE_RECORDS: Final = 200  # Decided between two looks at the commit under way: about 3 ms.
 MESSAGES_MAX: Final = 60_000  # Messages of one transaction: 512-line baskets multiply records.
 QUEUED_RECORDS_MAX: Final = 2 * limits.BATCH_RECORDS_MAX  # On their way to the agent.
+# The commit thread needs the interpreter a dozen times a transaction, and waits for it so long each
+# time while records are decided or parsed. Small transactions gain by a short wait (at 5,000
+# requests a second a commit took 24 ms instead of 29); full ones lose (one hot key: a seventh).
+SMALL_BATCH_RECORDS: Final = 500
+SWITCH_SECONDS: Final = 0.005  # Python's own.
+SWITCH_SMALL_SECONDS: Final = 0.0005
 HAND_OVER_SECONDS_MAX: Final = 3.0  # A commit that takes longer is left to the coordinator.
 
 WATERMARK_KEY: Final = b"W"
@@ -300,6 +307,8 @@ class Cycle:
         if assignment is None or opened.records == 0:
             return
         self._open = _OpenBatch(self._output_topics)
+        is_small = opened.records < SMALL_BATCH_RECORDS
+        sys.setswitchinterval(SWITCH_SMALL_SECONDS if is_small else SWITCH_SECONDS)
         batch = self._seal(assignment, opened)
         future = asyncio.get_running_loop().run_in_executor(
             self._executor, self._commit_and_store, assignment, batch
