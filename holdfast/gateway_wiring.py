@@ -64,9 +64,8 @@ class TopicConfigurations:
         for problem in errors(validate(wanted)):
             raise Refusal(f"{problem.path}: {problem.rule}. {problem.remedy}")
         moved = before.partition != wanted.partition
-        for change in refused(diff(before, wanted)):
-            if change.path != "partition":
-                raise Refusal(f"{change.path}: {change.verdict}: {change.reason}")
+        for change in refused(diff(before, wanted), may_move=True):
+            raise Refusal(f"{change.path}: {change.verdict}: {change.reason}")
         try:
             applying = topic.Applying(self._settings, self._codec)
             if moved:  # Only where nothing is: all must say so before the first one switches.

@@ -19,7 +19,6 @@ POLL_S: Final = 0.1
 
 READ: Final = frozenset({AclOperation.READ})
 WRITE: Final = frozenset({AclOperation.WRITE})
-DESCRIBE: Final = frozenset({AclOperation.DESCRIBE})
 Rights = Mapping[str, frozenset[AclOperation]]  # Of a topic or a group: what is to be done with it.
 
 # The names that librdkafka gives to them have an underscore in front.

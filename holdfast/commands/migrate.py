@@ -101,11 +101,7 @@ def _document(file: Path | None, settings: Settings) -> Configuration:
     if file is None:
         return msgspec.structs.replace(before, version=before.version + 1)
     document = numbered(valid_document(file), before, next_version=False)
-    others = [
-        change
-        for change in refused(diff(before, document))
-        if change.path.split(".")[0] != "partition"
-    ]
+    others = refused(diff(before, document), may_move=True)
     for change in others:
         typer.secho(f"{change.path}: {change.reason}", fg="red", err=True)
     if others:

@@ -10,7 +10,6 @@ rows that say nought go, for by the other rule they would lie elsewhere.
 
 from collections.abc import Iterator
 from itertools import chain
-from typing import Final
 
 import msgspec
 
@@ -23,8 +22,6 @@ from processor.inventory.state import PartitionState
 from schemas.codes import Code
 from schemas.limits import PRODUCT_LOCATIONS_CACHED_MAX as LOOKED_AT_MAX
 from schemas.messages import ReservationRequest
-
-PARTITION_RULE: Final = "partition"
 
 
 def rules_of(rows: row.RowReader, initial: Rules) -> Rules:
@@ -68,9 +65,8 @@ def _read(state: PartitionState, document: bytes | None) -> Configuration | str:
         return found
     if state.rows.get(row.CONFIGURATION_KEY) is not None and found.version <= current.version:
         return f"version {found.version} is not above {current.version}, which is in force"
-    for change in refused(diff(current, found)):
-        if change.path == PARTITION_RULE and _is_empty(state):
-            continue
+    may_move = found.partition != current.partition and _is_empty(state)
+    for change in refused(diff(current, found), may_move=may_move):
         return f"{change.path}: {change.reason}"
     return found
 

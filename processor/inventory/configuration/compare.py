@@ -16,6 +16,7 @@ from processor.inventory.configuration.document import Configuration
 Verdict = Literal["safe online", "refused: would corrupt"]
 SAFE: Verdict = "safe online"
 REFUSED: Verdict = "refused: would corrupt"
+PARTITION = "partition"
 
 
 class Change(msgspec.Struct, frozen=True, kw_only=True):
@@ -33,9 +34,13 @@ def diff(old: Configuration, new: Configuration) -> list[Change]:
     return [*_head(old, new), *_sources(old, new), *_reservation(old, new), *_rest(old, new)]
 
 
-def refused(changes: list[Change]) -> list[Change]:
-    """Those that may not be made in place."""
-    return [change for change in changes if change.verdict == REFUSED]
+def refused(changes: list[Change], *, may_move: bool = False) -> list[Change]:
+    """Those that may not be made in place.
+
+    With `may_move` the partition rule may change: there is nothing to move, or somebody moves it.
+    """
+    allowed = {PARTITION} if may_move else set()
+    return [one for one in changes if one.verdict == REFUSED and one.path not in allowed]
 
 
 def _change(path: str, old: object, new: object, verdict: Verdict, reason: str) -> Change:
@@ -52,7 +57,7 @@ def _head(old: Configuration, new: Configuration) -> Iterator[Change]:
         yield _change("version", old.version, new.version, REFUSED, reason)
     if old.partition != new.partition:
         reason = "stock and holds would get other owners: `holdfast migrate` moves them"
-        yield _change("partition", old.partition, new.partition, REFUSED, reason)
+        yield _change(PARTITION, old.partition, new.partition, REFUSED, reason)
 
 
 def _sources(old: Configuration, new: Configuration) -> Iterator[Change]:
