@@ -6,10 +6,13 @@ the configuration is read than that.
 """
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from producers.channel.requests import Item
 from schemas.partitioning import bucket_key, location_key, product_key
+
+if TYPE_CHECKING:
+    from schemas.queries import OnHandQuery
 
 API_SENDER: Final = "api"  # As whom the gateway tells of stock; the ERP is somebody else.
 BASE_DIMENSIONS: Final = (  # The closed vocabulary of the original.
@@ -30,6 +33,7 @@ class Places:
         by_product: the partition is that of the product: no site or location need be named.
         environment: name of the configuration.
         version: of the configuration.
+        questions: what bodies of index queries ask by it, remembered by whoever reads them.
         reservable: dimensions that can be reserved at.
         filters: whether other dimensions of a reservation are ignored, not refused.
         sources: names of the data sources.
@@ -52,6 +56,7 @@ class Places:
             for source, content in document["data_sources"].items()
         }
         self.document = document
+        self.questions: dict[bytes, OnHandQuery] = {}
         self.by_product = self._rule == "by-product"
         self.environment = str(document["environment"])
         self.version = int(document["version"])

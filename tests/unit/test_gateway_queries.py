@@ -11,6 +11,7 @@ import pytest
 from holdfast.no_view import NoView
 from processor.inventory.configuration import PartitionRule, default
 from producers.gateway.app import create_app
+from producers.gateway.places import Places
 from producers.gateway.positions import Position
 from producers.gateway.settings import GatewaySettings
 from producers.gateway.state import Gateway
@@ -126,6 +127,27 @@ async def test_index_query_asks_what_it_says(client: httpx.AsyncClient, view: Vi
             return_negative=True,
         )
     ]
+
+
+async def test_a_remembered_question_is_that_of_its_configuration_and_version(
+    client: httpx.AsyncClient, view: View, built: Gateway
+) -> None:
+    """The same body asks the same again; not in 2.0, which pages by URL, nor by other names."""
+    body = {**index(), "dimensionDataSource": "fno"}
+    for _ in range(2):
+        assert (await client.post(BASE + "onhand/indexquery", json=body)).status_code == 200
+    assert view.asked[0] == view.asked[1]
+    paged = {"Api-Version": "2.0"}
+    path = BASE + "onhand/indexquery?pageSize=7"
+    assert (await client.post(path, json=body, headers=paged)).status_code == 200
+    assert view.asked[2].page_size == 7
+    document = dict(built.places.document)
+    document["data_sources"] = {
+        name: content for name, content in document["data_sources"].items() if name != "fno"
+    }
+    built.places = Places(document)
+    assert (await client.post(BASE + "onhand/indexquery", json=body)).status_code == 400
+    assert len(view.asked) == 3
 
 
 async def test_get_asks_the_same(client: httpx.AsyncClient, view: View) -> None:

@@ -221,12 +221,12 @@ def single(answer: Answer, positions: Sequence[Position], record_id: str, style:
     if status == 202:
         headers["Location"] = decision_path(record_id)
     if status in {200, 202}:
-        return _Json(answer, status, headers)
+        return Json(answer, status, headers)
     if status == 503:
         headers["Retry-After"] = "1"
     if style == "compatible":
         wire = 200 if status == 500 else status
-        return _Json(answer, wire, headers)
+        return Json(answer, wire, headers)
     return _problem(answer, headers)
 
 
@@ -243,7 +243,7 @@ def many(
     headers = _position_headers(positions)
     if pending:
         headers["Location"] = decision_path(pending)
-    return _Json(answers, 202 if pending else 200, headers)
+    return Json(answers, 202 if pending else 200, headers)
 
 
 def write_headers(tolds: Sequence[Told]) -> dict[str, str]:
@@ -289,7 +289,7 @@ def _problem(answer: Answer, headers: dict[str, str]) -> Response:
     )
 
 
-class _Json(Response):
+class Json(Response):
     """JSON. Its headers are written down at once: the general way costs more than the JSON."""
 
     def __init__(self, body: Any, status: int, headers: Mapping[str, str]) -> None:

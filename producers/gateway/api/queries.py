@@ -7,11 +7,10 @@ they belong to. Api-Version 1.0 answers one organization with an array, 2.0 seve
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
-import orjson
 from starlette.responses import Response
 
 from producers.gateway import consistency, fields
-from producers.gateway.api.answers import number
+from producers.gateway.api.answers import Json, number
 from producers.gateway.api.records import NAME_LENGTH_MAX
 from producers.gateway.call import Call
 from producers.gateway.problems import Problem, bad
@@ -29,6 +28,10 @@ FILTERS: Final = "filters"
 ORGANIZATIONS_MAX: Final = 64
 PAGE_SIZE_MAX: Final = 10_000
 PAGE_NUMBER_MAX: Final = 1_000_000
+QUESTIONS_MAX: Final = (
+    4_096  # Bodies whose question is remembered, until the configuration changes,
+)
+BODY_BYTES_REMEMBERED: Final = 1_024  # and how long they may be.
 # Parameters of GET onhand that are no dimension.
 _PARAMETERS: Final = frozenset(
     {
@@ -47,9 +50,23 @@ _PARAMETERS: Final = frozenset(
 
 async def index_query(call: Call) -> Response:
     """POST onhand/indexquery."""
+    body = call.body
+    if len(body) > BODY_BYTES_REMEMBERED or call.api_version != "1.0":  # 2.0 pages by the URL.
+        return await _ask(call, _index_question_of(call))
+    questions = call.gateway.places.questions
+    question = questions.get(body)
+    if question is None:
+        question = _index_question_of(call)
+        if len(questions) >= QUESTIONS_MAX:
+            questions.clear()
+        questions[body] = question
+    return await _ask(call, question)
+
+
+def _index_question_of(call: Call) -> OnHandQuery:
     members = members_of(call.json())
     filters = members_of(members.get(FILTERS), FILTERS)
-    return await _ask(call, index_question(members, filters, call))
+    return index_question(members, filters, call)
 
 
 async def on_hand(call: Call) -> Response:
@@ -228,7 +245,7 @@ async def _ask(call: Call, question: OnHandQuery) -> Response:
     body: Any = rows_of(page, organizations=call.api_version == "2.0")
     if call.api_version == "2.0":
         body = {"Value": body, "nextLink": _next_link(call, question) if page.has_more else ""}
-    return Response(orjson.dumps(body), media_type="application/json", headers=headers)
+    return Json(body, 200, headers)
 
 
 def _next_link(call: Call, question: OnHandQuery) -> str:
