@@ -12,12 +12,13 @@ from rich.console import Console
 from rich.markup import escape
 
 from compose.errors import StackError
-from compose.ports import choose_port
+from compose.ports import choose_port, free_port
 from compose.progress import console_lines
 from compose.settings import Settings
 from compose.stack import Addresses, Stack
 from holdfast.commands.topics import ensure_topics
 from holdfast.service_process import Service, ServiceEndedError, start_service, start_worker
+from producers.gateway.settings import GatewaySettings
 from schemas import topics
 
 WORKER_PORT_USUAL: Final = 8090
@@ -82,8 +83,13 @@ def run(
 
 def _serve(addresses: Addresses, home: Path, console: Console) -> None:
     """Run all services until Ctrl-C; one that ends is started again, as by a supervisor."""
-    usual = (WORKER_PORT_USUAL, VIEW_PORT_USUAL, GATEWAY_PORT_USUAL)
-    ports = Ports(*map(choose_port, (*usual, WEBHOOK_PORT_USUAL, CONNECTOR_PORT_USUAL)))
+    ports = Ports(
+        worker=choose_port(WORKER_PORT_USUAL),
+        view=choose_port(VIEW_PORT_USUAL),
+        gateway=gateway_port(GatewaySettings.from_environment(default_local_keys=home).port),
+        webhook=choose_port(WEBHOOK_PORT_USUAL),
+        connector=choose_port(CONNECTOR_PORT_USUAL),
+    )
     starters = _starters(addresses, home, ports)
     running: list[Service] = []
     try:
@@ -101,6 +107,16 @@ def _serve(addresses: Addresses, home: Path, console: Console) -> None:
     finally:
         for service in reversed(running):
             service.stop()
+
+
+def gateway_port(asked: int) -> int:
+    """The port that was asked for (`HOLDFAST_GATEWAY_PORT`); the usual one may give way, 0 is any.
+
+    A port that somebody chose is not exchanged for another: where it is taken, the gateway says so.
+    """
+    if not asked:
+        return free_port()
+    return choose_port(asked) if asked == GATEWAY_PORT_USUAL else asked
 
 
 def _supervise(
