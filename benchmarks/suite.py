@@ -50,8 +50,8 @@ SESSIONS: Final = (
     ),
     Session("hot", "hot", 3, Options(requests=200_000, partitions=1), ("postgres",)),
     Session("mixed", "mixed", 2.5, Options(requests=200_000)),
-    Session("latency", "latency", 1.5, Options(seconds=10)),
-    Session("latency-half", "latency", 2, Options(seconds=6), half_rate=True),
+    Session("latency", "latency", 2.5, Options(seconds=10)),
+    Session("latency-half", "latency", 2.5, Options(seconds=6), half_rate=True),
     Session("recovery", "recovery", 1, Options(requests=500_000), once=True),
     Session("failover", "failover", 1.5, Options(requests=500_000), once=True),
     Session(

@@ -18,13 +18,13 @@ from typing import Any, Final, NamedTuple, Self
 import redis
 import uvloop
 
-from benchmarks import broker, drain
+from benchmarks import broker
 from benchmarks.broker import Progress
 from benchmarks.check import WrongAnswerError
 from benchmarks.contestants import Holdfast, Site
 from benchmarks.figures import Extra, Run, percentiles
 from benchmarks.ground import Ground
-from benchmarks.latency import ANSWER_WITHIN_S, PROBES
+from benchmarks.latency import PROBES, WARM_UP_S, stages
 from benchmarks.load import ORGANIZATION, Work, spread
 from benchmarks.openloop import OpenLoop
 from benchmarks.programs import CpuSampler, Program, wait_until
@@ -38,15 +38,15 @@ from schemas import topics
 from schemas.queries import OnHandQuery, ViewHealth, ViewUnavailable
 
 LOOK_EVERY_S: Final = 0.002
-WARM_UP_S: Final = 5  # JIT and caches; sent and checked, but not counted.
 READY_WITHIN_S: Final = 120.0
 UNDER_WAY: Final = 32
 QUESTIONS_RATE: Final = 1_000
 QUESTIONS_S: Final = 5
 METHOD: Final = (
     "percentiles: view lag, from append of a result to the view's position beyond its request "
-    "(looked at every 2 ms), in an open loop of decisions, the first 5 s not counted; CPU of the "
-    f"view process a decision; queries_per_s: one product by colour, {UNDER_WAY} under way, "
+    f"(looked at every 2 ms), in an open loop of decisions, once {WARM_UP_S} s at the same rate "
+    "are caught up with; CPU of the view process a decision; queries_per_s: one product by colour, "
+    f"{UNDER_WAY} under way, "
     f"without HTTP; query_p99_ms: open loop at {QUESTIONS_RATE}/s, from the instant due"
 )
 
@@ -152,21 +152,16 @@ def _lags(
     site: Site, work: Work, view: ViewSettings, rate: int, programs: list[Program]
 ) -> tuple[list[tuple[float, float]], CpuSampler]:
     """(append time in s, lag in ms) of every counted request."""
-    records = drain.request_records(site, work)
-    ids = [ask.request_id.encode() for ask in work.asks]
-    probes = {request_id: number for number, request_id in enumerate(ids[:PROBES])}
-    paced = {request_id: number for number, request_id in enumerate(ids[PROBES:])}
     loop = OpenLoop(site, work.partitions, rate)
     view_pid = programs[-1].pid
     try:
         with CpuSampler([view_pid]) as cpu, PositionLog(view, work.partitions) as log:
-            loop.run(records[:PROBES], probes, lambda: programs, within_s=ANSWER_WITHIN_S)
-            loop.run(records[PROBES:], paced, lambda: programs, within_s=ANSWER_WITHIN_S)
-            _wait_until_level(view, programs)
+            for _ in stages(loop, site, work, rate, programs):
+                _wait_until_level(view, programs)
             time.sleep(10 * LOOK_EVERY_S)
     finally:
         loop.close()
-    counted = {request_id for request_id, number in paced.items() if number >= rate * WARM_UP_S}
+    counted = {ask.request_id.encode() for ask in work.asks[PROBES + rate * WARM_UP_S :]}
     return [_lag(one, log) for one in _answered(site, work.partitions, counted)], cpu
 
 
