@@ -306,7 +306,7 @@ def test_figures_are_served(running: Settings, home: Path) -> None:
     assert "holdfast_gateway_in_flight 0.0" in text
 
 
-QUERY = {"filters": {"organizationId": "usmf", "productId": "D0002"}}
+QUERY = {"filters": {"organizationId": "usmf", "productId": f"P-{uuid.uuid4().hex[:10]}"}}
 
 
 def test_redis_user_and_password_reach_the_view(running: Settings, home: Path) -> None:

@@ -4,10 +4,12 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from producers.channel import ChannelClient, Item
 from producers.settings import Settings
 
 pytestmark = pytest.mark.kafka
@@ -42,16 +44,21 @@ def run(code: str, settings: Settings) -> str:
     return done.stdout
 
 
-def test_client_example_runs(running: Settings) -> None:
+def test_client_example_runs(running: Settings, of_its_own: Callable[[str], str]) -> None:
     """The example of the client holds a piece and confirms it, printing no refusal."""
-    assert run(BLOCKS[0], running) == ""
+    assert run(of_its_own(BLOCKS[0]), running) == ""
 
 
-def test_example_with_stock_clients_runs(running: Settings) -> None:
+def test_example_with_stock_clients_runs(
+    running: Settings, product: str, of_its_own: Callable[[str], str]
+) -> None:
     """With a stock Kafka client, Avro and the registry alone, a request gets its answer."""
-    code, available = run(BLOCKS[1], running).split()
-    assert int(code) in {1, 60}
-    assert float(available) == int(float(available))
+    code = of_its_own(BLOCKS[1])
+    assert [float(word) for word in run(code, running).split()] == [60, 0]
+    with ChannelClient(running) as client:
+        red = Item("usmf", product, {"siteid": "1", "locationid": "11", "colorid": "red"})
+        client.on_hand(red, {"fno.physicalinvent": 10}, source="fno")
+    assert [float(word) for word in run(code, running).split()] == [1, 8]
 
 
 def test_stock_example_uses_nothing_of_ours() -> None:

@@ -30,7 +30,7 @@ class Delivery(Connector):
     def csv_row(self, number: int, status: str = "created", quantity: str = "1") -> str:
         """One line of a CSV file."""
         event = f"{self.name}-{number}"
-        return f"{event},usmf,D0002,{event},1,{quantity},1,11,{status}"
+        return f"{event},usmf,P-{self.name},{event},1,{quantity},1,11,{status}"
 
     def refused(self) -> list[dict[str, Any]]:
         """The rows of the report."""
@@ -65,8 +65,8 @@ def test_a_csv_is_told_on_and_its_bad_rows_reported(delivery: Delivery, reader: 
         delivery.csv_row(4) + ",and more",
         "",
         delivery.csv_row(5, quantity="0.000001"),
-        delivery.csv_row(6).replace("D0002", "D\udce9\udcff"),
-        delivery.csv_row(7).replace("D0002", '"D ""é""\n2"'),
+        delivery.csv_row(6).replace("P-", "P\udce9\udcff"),
+        delivery.csv_row(7).replace(f"P-{delivery.name}", f'"{delivery.name} ""é""\n2"'),
     ]
     delivery.path.write_bytes("\r\n".join(rows).encode("utf-8", "surrogateescape"))
     assert delivery.start("--json").wait(60) == 1, delivery.log()
@@ -77,7 +77,8 @@ def test_a_csv_is_told_on_and_its_bad_rows_reported(delivery: Delivery, reader: 
     assert (told["rows"], told["published"], told["refused"]) == (7, 3, 4)
     eventually(lambda: len(reader.count()) == 3 and len(reader.letters) == 4)
     assert next(letter.value for letter in reader.letters) == rows[2].encode()
-    assert {one.product_id for one in reader.told} == {"D0002", 'D "é"\n2'}
+    names = {f"P-{delivery.name}", f'{delivery.name} "é"\n2'}
+    assert {one.product_id for one in reader.told} == names
 
 
 @pytest.mark.parametrize("delivery", [".jsonl"], indirect=True)

@@ -64,8 +64,8 @@ def reader(erp: Erp, running: Settings) -> Iterator[Reader]:
 
 
 def create(connection: psycopg.Connection[Any], order: str, **words: Any) -> None:
-    """An order line of the sample ERP."""
-    line = {"product": "D0002", "quantity": 1, "hold_id": None, **words}
+    """An order line of the sample ERP; its product is nobody else's, as the order is."""
+    line = {"product": f"P-{order}", "quantity": 1, "hold_id": None, **words}
     connection.execute(
         "SELECT erp_create(%s, '1', 'usmf', %s, '1', '11', 'red', 'small', %s, %s)",
         (order, line["product"], line["quantity"], line["hold_id"]),

@@ -28,17 +28,20 @@ SQL, OUTBOX, ORDERS, WEBHOOK, POST, FILE = re.findall(
 
 
 class Shell:
-    """Runs blocks of the page, with ports that are free instead of those of the page."""
+    """Runs blocks of the page, with free ports and a product of their own instead of the page's."""
 
-    def __init__(self, environment: dict[str, str], folder: Path) -> None:
+    def __init__(
+        self, environment: dict[str, str], folder: Path, of_its_own: Callable[[str], str]
+    ) -> None:
         self._environment = {**os.environ, **environment}
         self._folder = folder
+        self._of_its_own = of_its_own
         (folder / ".venv").symlink_to(CHECKOUT / ".venv")
         self.health, self.webhook = choose_port(None), choose_port(None)
 
     def _words(self, block: str) -> list[str]:
         block = block.replace("8096", str(self.health)).replace("8095", str(self.webhook))
-        return ["bash", "-euo", "pipefail", "-c", block]
+        return ["bash", "-euo", "pipefail", "-c", self._of_its_own(block)]
 
     def run(self, block: str) -> str:
         """What a block printed; it must end well."""
@@ -70,7 +73,11 @@ class Shell:
 
 @pytest.fixture
 def shell(
-    postgres_dsn: str, running: Settings, tmp_path: Path, fresh: Callable[[str], str]
+    postgres_dsn: str,
+    running: Settings,
+    tmp_path: Path,
+    fresh: Callable[[str], str],
+    of_its_own: Callable[[str], str],
 ) -> Shell:
     """A shell with the addresses that the page speaks of."""
     name = fresh("erp")
@@ -82,7 +89,7 @@ def shell(
         "SCHEMA_REGISTRY_URL": running.registry_url,
         "HOLDFAST_SCHEMA_CACHE": running.schema_cache,
     }
-    return Shell(environment, tmp_path)
+    return Shell(environment, tmp_path, of_its_own)
 
 
 def test_the_outbox_of_the_page(shell: Shell, running: Settings) -> None:

@@ -37,7 +37,7 @@ class Hook(Connector):
         return {
             "event_id": f"{self.name}-{number}",
             "company": "usmf",
-            "product": "D0002",
+            "product": self.name,  # Nobody else's, as the event ids are.
             "transaction_id": f"{self.name}-{number}",
             "revision": 1,
             "quantity": 1.5,

@@ -126,6 +126,20 @@ def sleeping_tests(source: Source) -> Iterator[str]:
             yield f"{source.path}:{node.lineno} sleeps"
 
 
+def shared_products(source: Source) -> Iterator[str]:
+    """A test on the stack that others share takes nobody else's stock, so not that of the pages."""
+    arguments = {
+        arg.arg
+        for function in _functions(source.tree)
+        for arg in ast.walk(function.args)
+        if isinstance(arg, ast.arg)
+    }
+    for node in ast.walk(source.tree):
+        named = isinstance(node, ast.Constant) and "D0002" in str(node.value)
+        if named and arguments & {"running", "http_stack"}:
+            yield f"{source.path}:{node.lineno} names a product that is others' too"
+
+
 def dead_modules(sources: Sequence[Source]) -> list[str]:
     """Modules of the rooms that nothing in the rooms imports, names or runs.
 
@@ -153,6 +167,7 @@ PER_FILE: Final = (
     silent_modules,
     silent_tests,
     sleeping_tests,
+    shared_products,
 )
 
 

@@ -98,6 +98,7 @@ PLANTED: Final[list[tuple[Rule, str, str]]] = [
     (rules.silent_modules, "schemas/a.py", "x = 1\n"),
     (rules.silent_tests, "tests/unit/test_a.py", "def test_a():\n    assert f()\n"),
     (rules.sleeping_tests, "tests/unit/test_a.py", "import time\ntime.sleep(1)\n"),
+    (rules.shared_products, "tests/test_a.py", "def test_a(running: int) -> None:\n    'D0002'\n"),
 ]
 
 
