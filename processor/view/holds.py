@@ -2,7 +2,7 @@
 
 The rule: a page costs what it shows, not what there is. The narrowest index that the question names
 is walked from the cursor on; what the other conditions refuse is looked at, up to a bound, and the
-page may then be short.
+page may then be short. A question that names none of them goes from warehouse to warehouse.
 """
 
 from collections.abc import Mapping
@@ -14,20 +14,46 @@ from processor.inventory.identity import (
     parse_reservation,
     reservation_text,
 )
-from processor.view.keys import HOLD_KEY_BYTES, MEMBER_BYTES, joined
+from processor.view.keys import (
+    AT_WAREHOUSE,
+    HOLD_KEY_BYTES,
+    MEMBER_BYTES,
+    SEPARATOR,
+    joined,
+)
 from schemas.queries import HOLDS_PAGE_MAX, HoldQuery, HoldView, QueryInvalid
 
 STATES: Final[Mapping[int, str]] = {row.LIVE: "live", row.LAPSED: "lapsed"}
+FIRST: Final = bytes(MEMBER_BYTES)  # Before every member of an index.
 _TIMED: Final = b"hx"
 _TIME_MAX: Final = 2**63 - 1
 
 
 class Walk(NamedTuple):
-    """What to walk: an index, from a member on, up to a member; both as ZRANGEBYLEX writes them."""
+    """What to walk: an index, from a member on, up to a member; both as ZRANGEBYLEX writes them.
+
+    Attributes:
+        name: index, the end of its key; "" for none yet: the first warehouse's.
+        roams: goes on with the index of the next warehouse.
+
+    """
 
     name: bytes
     start: bytes
     end: bytes
+    roams: bool = False
+
+    def cursor(self, member: bytes) -> str:
+        """Cursor behind a member."""
+        return member.hex() + (self.name[len(AT_WAREHOUSE) :].hex() if self.roams else "")
+
+    def warehouses_after(self) -> bytes:
+        """Where to look for the next warehouse, as ZRANGEBYLEX writes it."""
+        return b"(" + self.name[len(AT_WAREHOUSE) :] if self.name else b"-"
+
+    def at(self, warehouse: bytes) -> "Walk":
+        """The walk through the holds of another warehouse, from its first one on."""
+        return self._replace(name=AT_WAREHOUSE + warehouse, start=b"-")
 
 
 def walk_of(query: HoldQuery) -> Walk | None:
@@ -44,17 +70,21 @@ def walk_of(query: HoldQuery) -> Walk | None:
     index = _index(query)
     if index is None:
         return None
+    member, warehouse = _split(query.cursor)
+    if bool(warehouse) != bool(member and not index):
+        raise _not_a_cursor()
     start, end = b"-", b"+"
     if index == _TIMED:
         start = b"[" + _time(query.expires_from_ms or 0)
         if query.expires_before_ms is not None:
             end = b"(" + _time(query.expires_before_ms)
-    if query.cursor:
-        start = b"(" + _member(query.cursor)
-    return Walk(index, start, end)
+    if member:
+        start = b"(" + member
+    return Walk(index or (warehouse and AT_WAREHOUSE + warehouse), start, end, not index)
 
 
 def _index(query: HoldQuery) -> bytes | None:
+    """Index to walk; "" for those of all warehouses, None if nothing can fit."""
     dimensions = query.dimensions
     site, location = dimensions.get("siteid"), dimensions.get("locationid")
     if query.reservation_id:
@@ -67,29 +97,40 @@ def _index(query: HoldQuery) -> bytes | None:
     if query.expires_from_ms is not None or query.expires_before_ms is not None:
         return _TIMED
     if query.organization_id and site and location:
-        return b"hl:" + joined(query.organization_id, site, location)
+        return AT_WAREHOUSE + joined(query.organization_id, site, location)
     if query.channel:
         return b"hc:" + query.channel.encode()
-    return b"ha"
+    return b""
+
+
+def may_hold(warehouse: bytes, query: HoldQuery) -> bool:
+    """Whether holds at `<org>/<site>/<place>` may fit the question."""
+    organization_id, site, location = warehouse.split(SEPARATOR)
+    dimensions = query.dimensions
+    return (
+        query.organization_id.encode() in {b"", organization_id}
+        and dimensions.get("siteid", site.decode()).encode() == site
+        and dimensions.get("locationid", location.decode()).encode() == location
+    )
 
 
 def _time(time_ms: int) -> bytes:
     return min(max(time_ms, 0), _TIME_MAX).to_bytes(8, "big")
 
 
-def _member(cursor: str) -> bytes:
+def _split(cursor: str) -> tuple[bytes, bytes]:
+    """Member and warehouse of a cursor, each "" if it has none."""
     try:
-        member = bytes.fromhex(cursor)
+        decoded = bytes.fromhex(cursor)
     except ValueError:
-        member = b""
-    if len(member) != MEMBER_BYTES or member.hex() != cursor:
-        raise QueryInvalid("the cursor is not one of a page of holds")
-    return member
+        decoded = b""
+    if decoded.hex() != cursor or 0 < len(decoded) < MEMBER_BYTES:
+        raise _not_a_cursor()
+    return decoded[:MEMBER_BYTES], decoded[MEMBER_BYTES:]
 
 
-def cursor_of(member: bytes) -> str:
-    """Cursor behind a member of an index."""
-    return member.hex()
+def _not_a_cursor() -> QueryInvalid:
+    return QueryInvalid("the cursor is not one of a page of these holds")
 
 
 def key_of(member: bytes) -> bytes:

@@ -10,6 +10,7 @@ dropped by its prefix.
                                generation to be dropped -> 0
     <prefix>:<generation>:
       at:<partition>           `Position`: up to where the changelog is applied
+      format                   `FORMAT` of the release that built it
       topic, partitions        incarnation of the changelog; number of its partitions
       health                   `Report` of the process that applies
       c, cv                    partition -> configuration document; counter of changes
@@ -18,7 +19,9 @@ dropped by its prefix.
       pl                       product-location hash -> <org>/<product>
       w:<org>/<site>/<place>   set of the products that were ever seen at a warehouse
       h                        hold key (reservation 12, number 8) -> hold row
-      ha hr: hp: hl: ho: hc:   holds: all, by reservation, product, warehouse, order, channel
+      hl:<org>/<site>/<place>  holds at a warehouse; "" for what a hold has not
+      hw                       set of the <org>/<site>/<place> at which a hold was ever seen, sorted
+      hr: hp: ho: hc:          holds by reservation, product, order, channel
       hx                       holds that expire, soonest first
       a:R<id>, a:E<id>         answer of a request or event id, with an expiry
       l:<partition>            latest answers, newest first
@@ -29,6 +32,7 @@ every score is 0 and the member is a time (8, big-endian) and the hold key: so a
 its cursor without counting.
 """
 
+from functools import lru_cache
 from typing import Final
 
 import msgspec
@@ -36,12 +40,15 @@ import msgspec
 from processor.inventory import rows as row
 from processor.inventory.identity import GROUP, UNIT
 
+FORMAT: Final = b"2"  # Of all below; a served generation of another one is built anew.
 SEPARATOR: Final = UNIT.encode()
 _GROUP: Final = GROUP.encode()
 _PLACE: Final = (b"siteid=", b"locationid=")
 STOCK_HEAD_BYTES: Final = 13  # Product-location hash and the kind of stock row.
 HOLD_KEY_BYTES: Final = 20
 MEMBER_BYTES: Final = 28
+AT_WAREHOUSE: Final = b"hl:"
+PLACES_REMEMBERED_MAX: Final = 65_536  # Levels, and dimension values; 25 MB, and as much again.
 
 Entry = tuple[bytes, bytes]  # Index (the end of its key) and member.
 
@@ -71,6 +78,7 @@ class Report(msgspec.Struct, frozen=True, array_like=True):
 
 decode_position: Final = msgspec.msgpack.Decoder(Position).decode
 decode_report: Final = msgspec.msgpack.Decoder(Report).decode
+_decode_place: Final = msgspec.msgpack.Decoder(row.Place).decode
 encode: Final = msgspec.msgpack.Encoder().encode
 
 
@@ -126,7 +134,11 @@ def joined(*names: str) -> bytes:
 
 def place_of(key: bytes) -> bytes:
     """`<site>/<place>` of a stock row, from its key without the kind byte; "" for what it lacks."""
-    spelled = key[STOCK_HEAD_BYTES:].partition(_GROUP)[0]
+    return _place_in(key[STOCK_HEAD_BYTES:].partition(_GROUP)[0])
+
+
+@lru_cache(PLACES_REMEMBERED_MAX)
+def _place_in(spelled: bytes) -> bytes:
     values = dict(
         pair.partition(b"=")[::2] for pair in spelled.split(SEPARATOR) if pair.startswith(_PLACE)
     )
@@ -137,20 +149,23 @@ def _when(time_ms: int) -> bytes:
     return time_ms.to_bytes(8, "big")
 
 
+@lru_cache(PLACES_REMEMBERED_MAX)
+def _indexes_of(place_row: bytes) -> tuple[bytes, bytes]:
+    """Indexes by product and by warehouse that name a hold, from the row of its place."""
+    place = _decode_place(place_row)
+    warehouse = [place.dimensions.get(name, "") for name in ("siteid", "locationid")]
+    return (
+        b"hp:" + joined(place.organization_id, place.product_id),
+        AT_WAREHOUSE + joined(place.organization_id, *warehouse),
+    )
+
+
 def hold_entries(key: bytes, value: bytes) -> list[Entry]:
-    """Every index entry of a hold; `key`: without the kind byte, `value`: its row."""
+    """Every index entry of a hold, its warehouse's first; `key`: without the kind byte."""
     hold = row.decode_hold(value)
-    place = row.decode_place(hold)
-    dimensions = place.dimensions
+    by_product, at_warehouse = _indexes_of(bytes(hold.place))
     member = _when(hold.created_at_ms) + key
-    entries = [
-        (b"ha", member),
-        (b"hr:" + key[:12], member),
-        (b"hp:" + joined(place.organization_id, place.product_id), member),
-    ]
-    site, location = dimensions.get("siteid"), dimensions.get("locationid")
-    if site and location:
-        entries.append((b"hl:" + joined(place.organization_id, site, location), member))
+    entries = [(at_warehouse, member), (b"hr:" + key[:12], member), (by_product, member)]
     if hold.order_id:
         entries.append((b"ho:" + hold.order_id.encode(), member))
     if hold.channel:

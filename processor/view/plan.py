@@ -12,6 +12,7 @@ import msgspec
 
 from processor.inventory import rows as row
 from processor.view.keys import (
+    AT_WAREHOUSE,
     SEPARATOR,
     GenerationKeys,
     Position,
@@ -31,6 +32,7 @@ ANSWERS: Final = frozenset(b"RE")
 FAILURE: Final = ord("F")
 CONFIGURATION: Final = ord("C")
 WATERMARK: Final = ord("W")
+SEEN_MAX: Final = 200_000  # Remembered by one process, in all: some 50 MB.
 
 
 class _Watermark(msgspec.Struct, frozen=True, array_like=True):
@@ -134,13 +136,54 @@ def needed(batches: Iterable[Batch]) -> tuple[list[bytes], list[bytes], list[byt
     return holds, locations, failures
 
 
-class Plan:
-    """Commands that apply batches to one generation."""
+class Seen:
+    """What this process has put into the sets of what was ever seen: need not be put there again.
 
-    def __init__(self, keys: GenerationKeys, *, answers_ms: int, now_ms: int) -> None:
+    The rule: such a set never loses a member, so what is remembered of a partition is true as long
+    as its rows go on from where this process left them. If they do not, Redis may have been wiped.
+    """
+
+    __slots__ = ("_left_at", "_of", "_size")
+
+    def __init__(self) -> None:
+        self._of: defaultdict[int, dict[bytes, bytes]] = defaultdict(dict)
+        self._left_at: dict[int, int] = {}
+        self._size = 0
+
+    def of(self, partition: int, offset: int) -> Mapping[bytes, bytes]:
+        """What is remembered, for a batch that begins at an offset.
+
+        Of stock rows: product-location hash and place, to the hash they are in; of holds: the index
+        of their warehouse.
+        """
+        if self._left_at.get(partition) != offset:
+            self._size -= len(self._of.pop(partition, ()))
+        return self._of[partition]
+
+    def add(self, partition: int, offset: int, newly: Mapping[bytes, bytes]) -> None:
+        """Remember what is in Redis now, and where the batch ends that brought it there."""
+        if self._size + len(newly) > SEEN_MAX:
+            self._of.clear()
+            self._size = 0
+        self._of[partition].update(newly)
+        self._size += len(newly)
+        self._left_at[partition] = offset
+
+
+class Plan:
+    """Commands that apply batches to one generation.
+
+    Attributes:
+        newly_seen: by partition, what `Seen` is told once the commands are carried out.
+
+    """
+
+    def __init__(self, keys: GenerationKeys, seen: Seen, *, answers_ms: int, now_ms: int) -> None:
         self._keys = keys
+        self._seen = seen
         self._answers_ms = answers_ms
         self._now_ms = now_ms
+        self.newly_seen: dict[int, dict[bytes, bytes]] = {}
         self._stored: defaultdict[bytes, list[bytes]] = defaultdict(list)  # hash: field, value, …
         self._removed: defaultdict[bytes, list[bytes]] = defaultdict(list)  # hash: fields
         self._indexed: defaultdict[bytes, list[bytes | int]] = defaultdict(list)
@@ -151,6 +194,8 @@ class Plan:
 
     def add(self, batch: Batch, before: Before) -> None:
         """Plan one batch."""
+        self._known = self._seen.of(batch.partition, batch.start.offset)
+        self._new = self.newly_seen[batch.partition] = {}
         for key, value in batch.rows.items():
             kind = key[0]
             if kind == HOLD:
@@ -184,17 +229,24 @@ class Plan:
 
     def _hold(self, key: bytes, value: bytes | None, old: bytes | None) -> None:
         entries = [] if value is None else hold_entries(key, value)
-        gone = [] if old is None else hold_entries(key, old)
-        for end, member in gone:
-            if (end, member) not in entries:
-                self._unindexed[end].append(member)
-        for end, member in entries:
-            if (end, member) not in gone:
-                self._indexed[end] += (0, member)
-        if value is not None:
-            self._stored[b"h"] += (key, value)
+        if old is None:
+            fresh = entries
         else:
+            gone = hold_entries(key, old)
+            fresh = [entry for entry in entries if entry not in gone]
+            for end, member in gone:
+                if (end, member) not in entries:
+                    self._unindexed[end].append(member)
+        for end, member in fresh:
+            self._indexed[end] += (0, member)
+        if value is None:
             self._removed[b"h"].append(key)
+            return
+        self._stored[b"h"] += (key, value)
+        at_warehouse = entries[0][0]
+        if at_warehouse not in self._known and at_warehouse not in self._new:
+            self._new[at_warehouse] = b""
+            self._indexed[b"hw"] += (0, at_warehouse[len(AT_WAREHOUSE) :])
 
     def _stock(
         self, key: bytes, value: bytes | None, products: Mapping[bytes, bytes | None]
@@ -203,16 +255,23 @@ class Plan:
         if value is None:
             product = products.get(key[:12])
             if product is not None:
-                self._removed[b"s:%b%b%b" % (product, SEPARATOR, place)].append(key)
+                self._removed[_stock_hash(product, place)].append(key)
             return
-        stock = decode_stock(value)
+        where = key[:12] + place
+        known = self._known.get(where) or self._new.get(where)
+        if known is None:
+            known = self._new[where] = self._first_seen(key[:12], place, decode_stock(value))
+        self._stored[known] += (key, value)
+
+    def _first_seen(self, location: bytes, place: bytes, stock: StockRow) -> bytes:
+        """Plan what is put down once for a product at a place; its hash of stock rows."""
         organization_id = stock.organization_id.encode()
         product_id = stock.product_id.encode()
         product = organization_id + SEPARATOR + product_id
-        self._stored[b"s:%b%b%b" % (product, SEPARATOR, place)] += (key, value)
-        self._stored[b"pl"] += (key[:12], product)
+        self._stored[b"pl"] += (location, product)
         self._sets[b"p:" + product].add(place)
         self._sets[b"w:%b%b%b" % (organization_id, SEPARATOR, place)].add(product_id)
+        return _stock_hash(product, place)
 
     def _answer(self, partition: int, key: bytes, value: bytes | None) -> None:
         # A deletion is left to the expiry: the worker's own clean-up comes later than that.
@@ -244,6 +303,10 @@ class Plan:
         else:
             self._stored[b"c"] += (field, value)
         self._others.append(("INCR", self._keys(b"cv")))
+
+
+def _stock_hash(product: bytes, place: bytes) -> bytes:
+    return b"s:%b%b%b" % (product, SEPARATOR, place)
 
 
 def position_of(stored: bytes | None) -> Position:

@@ -50,6 +50,7 @@ from schemas.queries import (
 REACHED_EVERY_S: Final = 0.003  # Between two looks at the positions, for all who wait.
 STALLED_AFTER_MS: Final = 5_000
 PRODUCTS_A_TRIP: Final = 200
+WAREHOUSES_A_TRIP: Final = 50
 PLACES_NAMED_MAX: Final = 100  # Beyond it, all places of a product are read and sifted here.
 WORDS_MAX: Final = 1_000  # Of one command: a script can hand on some thousand.
 PARTITIONS_MAX: Final = 1_024
@@ -171,6 +172,8 @@ class RedisQueries:
             query, dimensions={name.lower(): value for name, value in query.dimensions.items()}
         )
         walk = pages.walk_of(query)
+        if walk is not None and not walk.name:
+            walk = await self._next_warehouse(walk, query)
         found: list[HoldView] = []
         read = 0
         while walk is not None:
@@ -180,14 +183,34 @@ class RedisQueries:
                 if hold is not None and pages.fits(hold, query):
                     found.append(hold)
                 if len(found) == query.limit:
-                    return HoldPage(found, pages.cursor_of(member))
-            read += len(members)
-            if len(members) < count:
-                break
+                    return HoldPage(found, walk.cursor(member))
+            read += len(members) + 1  # A warehouse without holds is a look, too.
             if read >= HOLDS_READ_MAX:
-                return HoldPage(found, pages.cursor_of(members[-1]))
-            walk = walk._replace(start=b"(" + members[-1])
+                return HoldPage(found, walk.cursor(members[-1] if members else pages.FIRST))
+            if len(members) == count:
+                walk = walk._replace(start=b"(" + members[-1])
+            else:
+                walk = await self._next_warehouse(walk, query)
         return HoldPage(found)
+
+    async def _next_warehouse(self, walk: pages.Walk, query: HoldQuery) -> pages.Walk | None:
+        """The walk through the next warehouse's holds, None if it does not roam or was the last."""
+        while walk.roams:
+            names = await self._warehouses(walk.warehouses_after())
+            for name in names:
+                walk = walk.at(name)
+                if pages.may_hold(name, query):
+                    return walk
+            if len(names) < WAREHOUSES_A_TRIP:
+                break
+        return None
+
+    async def _warehouses(self, after: bytes) -> list[bytes]:
+        limit = ("LIMIT", 0, WAREHOUSES_A_TRIP)
+        (names,) = await self._reader.read(
+            lambda keys: [("ZRANGEBYLEX", keys(b"hw"), after, "+", *limit)]
+        )
+        return list(names)
 
     async def _members(self, walk: pages.Walk, count: int) -> list[bytes]:
         (members,) = await self._reader.read(

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import uuid
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -499,6 +499,18 @@ async def test_a_changelog_that_was_made_anew_is_built_anew(
         thread.join(WITHIN_S)
 
 
+async def test_what_another_release_built_is_built_anew(
+    running: Settings, view: ViewSettings
+) -> None:
+    """A generation whose keys another release laid out is served until one of ours is there."""
+    names = Names(view.prefix)
+    first = Follower(view, running.librdkafka()).rebuild().encode()
+    with redis.Redis.from_url(view.redis_url) as raw:
+        raw.set(names.generation(first)(b"format"), "1")
+        with following(view, running):
+            assert Generations(raw, names).live() not in {first, None}
+
+
 def test_what_dead_builders_left_goes_with_the_next_build(
     view: ViewSettings, running: Settings
 ) -> None:
@@ -559,6 +571,56 @@ async def test_a_hundred_thousand_holds_of_one_product_page_by_page(
         middle: HoldView | None = await queries.hold(seen[count // 2])
         assert middle is not None
         assert middle.hold_id == seen[count // 2]
+
+
+async def test_without_an_index_holds_are_told_warehouse_by_warehouse(
+    view: ViewSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every hold once, whatever the page, past warehouses that are empty or not asked for."""
+    warehouses = [{"siteid": str(number % 3), "locationid": str(number)} for number in range(120)]
+    places = [*warehouses, {"siteid": "1"}, {}]
+    _fill_places(view, places)
+    async with asking(view) as queries:
+        for limit in (1, 7, 1_000):
+            every = await every_hold(queries, HoldQuery(limit=limit))
+            assert sorted(hold.dimensions.get("locationid", "") for hold in every) == sorted(
+                place.get("locationid", "") for place in places[1::2] * 2
+            )
+            assert len({hold.hold_id for hold in every}) == len(every)
+        at_site = await every_hold(queries, HoldQuery(dimensions={"siteId": "1"}, limit=5))
+        assert {hold.dimensions.get("siteid") for hold in at_site} == {"1"}
+        assert len(at_site) == 2 * sum(place.get("siteid") == "1" for place in places[1::2])
+        assert not await every_hold(queries, HoldQuery(organization_id="us"))
+        monkeypatch.setattr("processor.view.queries.HOLDS_READ_MAX", 3)
+        assert len(await every_hold(queries, HoldQuery())) == len(every)
+        one_place = HoldQuery(organization_id="usmf", dimensions=places[1])
+        roaming = (await queries.holds(HoldQuery(limit=1))).cursor
+        within = (await queries.holds(msgspec.structs.replace(one_place, limit=1))).cursor
+        for query, bad in ((one_place, roaming), (HoldQuery(), within)):
+            with pytest.raises(QueryInvalid, match="cursor"):
+                await queries.holds(msgspec.structs.replace(query, cursor=bad))
+
+
+def _fill_places(view: ViewSettings, places: Sequence[dict[str, str]]) -> None:
+    """Two holds at each place, straight into a generation; those at every other place went."""
+    names = Names(view.prefix)
+    keys = names.generation(b"g")
+    rows = []
+    for number, place in enumerate(places):
+        encoded = row.raw(row.encode_place(row.Place("usmf", "P", place, "iv.softreserved")))
+        for line in (0, 1):
+            hold = row.Hold(row.FORMAT, row.LIVE, encoded, UNIT, 1_000 - number, 0, UNIT)
+            value = row.encode_hold(hold, bytes(12), row.due_of(hold, 0))
+            rows.append((row.hold_key(number.to_bytes(12, "big"), line), value))
+    with redis.Redis.from_url(view.redis_url) as raw:
+        raw.set(names.live, keys.name)
+        applier = Applier(raw, names, keys, serving=True, answers_ms=1_000)
+        gone = [(key, None) for number in range(0, len(rows), 4) for key, _ in rows[number:][:2]]
+        for some in (rows, gone):
+            batch = Batch(0, applier.positions([0])[0])
+            for offset, (key, value) in enumerate(some, batch.start.offset):
+                batch.add(offset, 1_000, key, value)
+            applier.apply([batch])
 
 
 def _fill_holds(view: ViewSettings, count: int) -> None:
