@@ -101,6 +101,13 @@ class Parcel(msgspec.Struct, gc=False):
     joined: list["Parcel"] | None = None
 
 
+class Forbidden(Unknown, frozen=True, kw_only=True):
+    """The broker does not let this client write to the topic: what it refused was not appended.
+
+    Still unknown to who asks by `lookup`: the same record is sent again, once it is let.
+    """
+
+
 class Unsettled:
     """A record whose outcome was called unknown; `outcome` is set if it came after all."""
 
@@ -207,7 +214,7 @@ class Link:
                 f"{timeout_s:g} s ({error.args[0].str()})"
             ) from error
         if found.error is not None and found.error.code() == KafkaError.TOPIC_AUTHORIZATION_FAILED:
-            raise ChannelError(f"topic {topic}: {found.error.str()} (see docs/security.md)")
+            raise ChannelError(_words(found.error, topic))
         if found.error is not None or not found.partitions:
             raise ChannelError(
                 f"the broker has no topic {topic}: make the topics with `holdfast topics create`, "
@@ -384,7 +391,7 @@ class Link:
                 continue
             for parcel, message in zip(there, messages, strict=True):
                 if "_error" in message:
-                    not_queued[parcel.slot] = message["_error"].str()
+                    not_queued[parcel.slot] = _words(message["_error"], topic)
         return not_queued
 
     def _produce_each(self, taken: Sequence[Parcel]) -> dict[Slot, str]:
@@ -399,8 +406,10 @@ class Link:
                     partition=slot.partition,
                     headers=self._headers_of(slot),
                 )
-            except (BufferError, KafkaException) as error:
+            except BufferError as error:
                 not_queued[slot] = str(error)
+            except KafkaException as error:
+                not_queued[slot] = _words(error.args[0], slot.topic)
         return not_queued
 
     def _take_back(
@@ -500,7 +509,7 @@ class Link:
         for message in messages:
             error = message.error()
             if error is not None:
-                self._on_error(error)
+                self._on_error(error, message.topic())
                 continue
             try:
                 one = self._outcome_in(message)
@@ -587,9 +596,12 @@ class Link:
         if error is not None:
             topic = message.topic()
             slot = Slot(topic, message.partition(), self._id_in(topic, message.value()))
-            self._give_up(slot, f"the broker did not confirm it: {error.str()}")
+            if error.code() == KafkaError.TOPIC_AUTHORIZATION_FAILED:
+                self._give_up(slot, f"not sent: {_words(error, topic)}", Forbidden)
+            else:
+                self._give_up(slot, f"the broker did not confirm it: {error.str()}")
 
-    def _give_up(self, slot: Slot, reason: str) -> None:
+    def _give_up(self, slot: Slot, reason: str, kind: type[Unknown] = Unknown) -> None:
         with self._lock:
             parcel = self._waiting.pop(slot, None)
             if parcel is None:
@@ -601,18 +613,26 @@ class Link:
                 self._idle.notify_all()
         if self._trouble:
             reason = f"{reason}; last trouble: {self._trouble}"
-        _deliver(parcel, Unknown(request_id=slot.request_id, reason=reason))
+        _deliver(parcel, kind(request_id=slot.request_id, reason=reason))
 
     def _fail_all(self, reason: str) -> None:
         for place in list(self._waiting):
             self._give_up(Slot(*place), reason)
 
-    def _on_error(self, error: Any) -> None:
-        self._trouble = error.str()
+    def _on_error(self, error: Any, topic: str | None = None) -> None:
+        self._trouble = _words(error, topic)
         if error.fatal():
             with self._lock:
                 self._ended = self._ended or f"Kafka: {error.str()}"
             log.error("channel client cannot go on", error=error.str())
+
+
+def _words(error: Any, topic: str | None) -> str:
+    """What an error says; of a right that is missing, also on what and where to look."""
+    said = str(error.str())
+    if topic and error.code() == KafkaError.TOPIC_AUTHORIZATION_FAILED:
+        return f"topic {topic}: {said} (see docs/security.md)"
+    return said
 
 
 def _deliver(parcel: Parcel, outcome: Outcome) -> None:

@@ -14,7 +14,7 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from producers.channel.link import DeliverNumbered, Link, Parcel, Slot
+from producers.channel.link import DeliverNumbered, Forbidden, Link, Parcel, Slot
 from producers.channel.outcomes import (
     Answer,
     EventAnswer,
@@ -94,6 +94,8 @@ class _Bulk:
 
     def deliver(self, index: int, outcome: Written) -> None:
         """Put an outcome down; it counts once what has arrived is looked at."""
+        if type(outcome) is Forbidden:
+            outcome = NotSent(outcome.reason)
         self.outcomes[index] = outcome
         self._arrived.append(self)
 

@@ -9,7 +9,7 @@ from typing import Any, Final
 import pytest
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
-from producers.channel.link import Link, Parcel, Slot
+from producers.channel.link import Forbidden, Link, Parcel, Slot
 from producers.channel.outcomes import (
     ChannelError,
     InFlightError,
@@ -519,6 +519,36 @@ def test_a_record_that_the_broker_does_not_confirm_is_unknown(bench: Bench) -> N
     assert "did not confirm" in bench.reason()
 
 
+def test_a_record_that_may_not_be_written_was_not(bench: Bench) -> None:
+    """The broker refused it before it was appended: that is said, with topic and page."""
+    bench.send(bench.parcel(1, "r"))
+    bench.link._on_delivery(NOT_ALLOWED, confirmed(bench.parcel(1, "r")))
+    assert bench.kinds() == {1: Forbidden}
+    assert bench.reason().startswith("not sent: topic reservation-requests: ")
+    assert bench.reason().endswith("(see docs/security.md)")
+
+
+@pytest.mark.parametrize("others", [0, 1])
+def test_the_library_that_knows_a_right_is_missing_says_so_too(bench: Bench, others: int) -> None:
+    """It does not queue the record then; in a batch as alone, topic and page are named."""
+    parcels = [bench.parcel(2 * number, f"r-{number}") for number in range(others + 1)]
+    bench.queue.full, bench.queue.refusal = {parcels[0].value}, NOT_ALLOWED
+    refused = bench.send(*parcels)
+    assert list(refused) == [0]
+    assert str(refused[0]).startswith("not sent: topic reservation-requests: ")
+    assert str(refused[0]).endswith("(see docs/security.md)")
+
+
+def test_answers_that_may_not_be_read_are_the_trouble(bench: Bench) -> None:
+    """The record was written and may be decided: unknown, and its reason names what is missing."""
+    bench.send(bench.parcel(0, "r"), timeout_ms=1_000)
+    bench.read(Trouble(NOT_ALLOWED))
+    bench.pass_by(1.0)
+    assert bench.kinds() == {0: Unknown}
+    assert "last trouble: topic reservation-results: " in bench.reason()
+    assert bench.reason().endswith("(see docs/security.md)")
+
+
 def test_an_answer_that_cannot_be_read_stops_no_other(bench: Bench) -> None:
     """The next one is delivered; who got none is told what the trouble was, while it lasts."""
     parcels = [bench.parcel(number, f"r-{number}") for number in range(3)]
@@ -584,7 +614,9 @@ def test_closing_waits_for_what_is_under_way(bench: Bench, in_time: bool) -> Non
     """An answer ends the wait at once; without one, those who wait are told at its end."""
     parcel = bench.parcel(0, "r")
     bench.send(parcel)
-    closing = threading.Thread(target=bench.link.close, args=(60.0 if in_time else 0.0,))
+    closing = threading.Thread(
+        target=bench.link.close, args=(60.0 if in_time else 0.0,), daemon=True
+    )
     closing.start()
     eventually(lambda: bench.link._closed, within_s=WITHIN_S)
     assert isinstance(bench.send(bench.parcel(2, "s")).get(0), ChannelError)

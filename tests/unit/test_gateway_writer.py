@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import pytest
 
-from producers.channel.link import Parcel, Slot
+from producers.channel.link import Forbidden, Parcel, Slot
 from producers.channel.outcomes import (
     ChannelError,
     InFlightError,
@@ -15,6 +15,7 @@ from producers.channel.outcomes import (
     Undecided,
     Unknown,
 )
+from producers.gateway.api import answers
 from producers.gateway.positions import Position
 from producers.gateway.problems import Problem
 from producers.gateway.writer import CLOSE_S, NotSent, Sending, Settled, Writer, is_known
@@ -292,6 +293,26 @@ async def test_a_refused_record_is_told_beside_the_others(
     assert all(isinstance(outcome, ReservationResult) for outcome in first.outcomes)
     assert isinstance(second.outcomes[0], ReservationResult)
     assert second.outcomes[1] == expected
+
+
+async def test_what_the_broker_forbids_was_not_sent(scripted: Scripted) -> None:
+    """503 with the reason, and no place to look: nothing was written. The others are answered."""
+    scripted.held = True
+    caller = settling(scripted, "ab")
+    await turns()
+    first, second = scripted.under_way
+    reason = "topic reservation-requests: not allowed (see docs/security.md)"
+    first.deliver(first.number, Forbidden(request_id="a", reason=reason))
+    scripted.answer(second)
+    found = await caller
+    assert found.outcomes[0] == NotSent(reason)
+    assert found.positions == [Position(topics.REQUESTS, 0, 11)]
+    answer = answers.reserve_answer("a", found.outcomes[0])
+    response = answers.single(answer, (), "a", "honest")
+    assert response.status_code == 503
+    assert response.headers["Retry-After"] == "1"
+    assert "Location" not in response.headers
+    assert reason.encode() in bytes(response.body)
 
 
 async def test_a_hand_over_that_fails_leaves_nobody_waiting(scripted: Scripted) -> None:
