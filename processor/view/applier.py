@@ -4,10 +4,13 @@ The rule: a batch goes on top of exactly the position it begins at. The position
 generation is served, are watched while the old values are read; had anybody moved one of them, the
 transaction does nothing. So a process may die at any instant, two may run, a slow one may wake up
 late, and Redis may be wiped: an old row never replaces a newer one.
+
+A transaction is sent by `begin` and its outcome read by `finish`: what comes next can be fetched
+and taken apart while Redis is at work.
 """
 
 from collections.abc import Iterable, Sequence
-from typing import Any, Final
+from typing import Any, Final, NamedTuple, Self
 
 import msgpack
 import redis
@@ -24,10 +27,19 @@ class Superseded(Exception):
     """Nothing was applied: the positions or the generation are no longer what they were."""
 
 
+class _UnderWay(NamedTuple):
+    """A transaction that was sent, on a connection that is nobody else's until it is read."""
+
+    pipe: Client
+    batches: Sequence[Batch]
+    plan: Plan
+
+
 class Applier:
     """Applies batches to one generation.
 
     Attributes:
+        keys: the generation's.
         serving: the generation must be the one that is served; else one that is being filled.
 
     """
@@ -43,46 +55,96 @@ class Applier:
     ) -> None:
         self._redis = client
         self._names = names
-        self._keys = keys
+        self.keys = keys
         self._answers_ms = answers_ms
         self._seen = Seen()
+        self._under_way: _UnderWay | None = None
         self.serving = serving
 
     def positions(self, partitions: Sequence[int]) -> dict[int, Position]:
         """Where each partition stands."""
-        stored = self._redis.mget([self._keys.at(partition) for partition in partitions])
+        stored = self._redis.mget([self.keys.at(partition) for partition in partitions])
         return dict(zip(partitions, map(position_of, stored), strict=True))
 
     def apply(self, batches: Sequence[Batch]) -> None:
-        """Apply batches of distinct partitions.
+        """Apply batches of distinct partitions: `begin`, and `finish`."""
+        self.begin(batches)
+        self.finish()
+
+    def begin(self, batches: Sequence[Batch]) -> None:
+        """Send the transaction that applies batches of distinct partitions.
+
+        Raises:
+            Superseded: nothing is applied.
+            redis.RedisError: nothing is applied, or all of it: read the positions again.
+
+        """
+        assert self._under_way is None, "one transaction at a time"
+        pipe = self._redis.pipeline()
+        try:
+            plan = self._plan(pipe, batches)
+            _send(pipe.connection, plan.commands())
+        except BaseException:
+            pipe.reset()
+            raise
+        self._under_way = _UnderWay(pipe, batches, plan)
+
+    def _plan(self, pipe: Client, batches: Sequence[Batch]) -> Plan:
+        keys = self.keys
+        places = [keys.at(batch.partition) for batch in batches]
+        holds, locations, failures = needed(batches)
+        pipe.watch(self._names.live, *places)
+        self._check(pipe, batches, places)
+        before = Before(
+            _read(pipe, keys(b"h"), holds),
+            _read(pipe, keys(b"pl"), locations),
+            _read(pipe, keys(b"f"), failures),
+        )
+        plan = Plan(keys, self._seen, answers_ms=self._answers_ms, now_ms=now_ms())
+        for batch in batches:
+            plan.add(batch, before)
+        return plan
+
+    @property
+    def is_under_way(self) -> bool:
+        """Whether a transaction was sent whose outcome is not known."""
+        return self._under_way is not None
+
+    def finish(self) -> Sequence[Batch]:
+        """Read the outcome of the transaction under way; what it applied, nothing if there is none.
 
         Raises:
             Superseded: nothing was applied.
             redis.RedisError: it may have been applied: read the positions again.
 
         """
-        keys = self._keys
-        places = [keys.at(batch.partition) for batch in batches]
-        holds, locations, failures = needed(batches)
-        with self._redis.pipeline() as pipe:
-            pipe.watch(self._names.live, *places)
-            self._check(pipe, batches, places)
-            before = Before(
-                _read(pipe, keys(b"h"), holds),
-                _read(pipe, keys(b"pl"), locations),
-                _read(pipe, keys(b"f"), failures),
-            )
-            plan = Plan(keys, self._seen, answers_ms=self._answers_ms, now_ms=now_ms())
-            for batch in batches:
-                plan.add(batch, before)
-            if _carry_out(pipe.connection, plan.commands()) is None:
-                raise Superseded("somebody else moved on")
+        if self._under_way is None:
+            return []
+        pipe, batches, plan = self._under_way
+        self._under_way = None
+        try:
+            replies = _outcome(pipe.connection)
+        finally:
+            pipe.reset()
+        if replies is None:
+            raise Superseded("somebody else moved on")
         for batch in batches:
             self._seen.add(batch.partition, batch.offset, plan.newly_seen[batch.partition])
+        return batches
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Forget the transaction under way, if there is one: it may still be applied."""
+        if self._under_way is not None:
+            self._under_way.pipe.connection.disconnect()  # Nobody else may read its replies.
+            self._under_way.pipe.reset()
+            self._under_way = None
 
     def _check(self, pipe: Client, batches: Sequence[Batch], places: Sequence[bytes]) -> None:
         served, *stored = pipe.mget(self._names.live, *places)
-        if self.serving and served != self._keys.name:
+        if self.serving and served != self.keys.name:
             raise Superseded("another generation is served, or none")
         for batch, value in zip(batches, stored, strict=True):
             if position_of(value).offset != batch.start.offset:
@@ -102,17 +164,22 @@ return 1
 _encode: Final = msgpack.Packer(use_bin_type=False).pack
 
 
-def _carry_out(connection: Any, commands: Sequence[Command]) -> Any:
-    """Run commands as one transaction; None if what is watched has changed, and nothing was done.
+def _send(connection: Any, commands: Sequence[Command]) -> None:
+    """Send commands as one transaction.
 
     If Redis refuses one of them (out of memory), those before it stay. The order of a plan makes
     that harmless: the positions come last, so the rows are applied again.
     """
     document = _encode([part for command in commands for part in _parts(command)])
     pack: Any = pack_command  # It is said to take one word.
-    packed = [pack(one) for one in (("MULTI",), ("EVAL", _RUN, 0, document), ("EXEC",))]
+    connection.send_packed_command(
+        [pack(one) for one in (("MULTI",), ("EVAL", _RUN, 0, document), ("EXEC",))]
+    )
+
+
+def _outcome(connection: Any) -> Any:
+    """What came of what was sent; None if what is watched had changed, and nothing was done."""
     try:
-        connection.send_packed_command(packed)
         connection.read_response()
         connection.read_response()
         replies = connection.read_response()

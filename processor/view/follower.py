@@ -8,7 +8,7 @@ built beside it while it is still served.
 
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import redis
@@ -63,6 +63,7 @@ class Follower:
         self._generations = Generations(self._redis, self._names)
         self._stopping = threading.Event()
         self._reported_at = 0.0
+        self._began_at = 0.0  # When the transaction under way was begun.
         self._behind_since_ms: dict[int, int] = {}
         self.is_following = False
 
@@ -175,7 +176,6 @@ class Follower:
         return keys.name, served
 
     def _fill(self, changelog: Changelog, keys: GenerationKeys, served: bytes | None) -> None:
-        applier = self._applier(keys, serving=False)
         partitions = changelog.partitions()
         self._redis.mset(
             {
@@ -184,38 +184,51 @@ class Follower:
                 keys(b"partitions"): len(partitions),
             }
         )
-        ends = changelog.ends(partitions)
-        positions = applier.positions(partitions)
-        changelog.seek(positions)
-        reported = time.monotonic()
-        while any(changelog.position(partition) < end for partition, end in ends.items()):
-            self._stop_if_asked()
-            for batch in self._apply(applier, changelog.poll(POLL_S)):
-                positions[batch.partition] = batch.end()
-            if time.monotonic() - reported > REPORT_EVERY_S:
-                reported = time.monotonic()
-                self._generations.report(keys)
+        with self._applier(keys, serving=False) as applier:
+            positions = applier.positions(partitions)
+            self._fill_to(changelog.ends(partitions), applier, changelog, positions)
         applied = {
             partition: position for partition, position in positions.items() if position.offset
         }
         if not self._generations.switch(keys, served, applied):
             raise Superseded("another generation is served, or redis was wiped")
 
+    def _fill_to(
+        self,
+        ends: Mapping[int, int],
+        applier: Applier,
+        changelog: Changelog,
+        positions: dict[int, Position],
+    ) -> None:
+        """Apply everything up to these ends, and keep the positions in step."""
+        changelog.seek(positions)
+        reported = time.monotonic()
+        while any(changelog.position(partition) < end for partition, end in ends.items()):
+            self._stop_if_asked()
+            for batch in self._advance(applier, changelog):
+                positions[batch.partition] = batch.end()
+            if time.monotonic() - reported > REPORT_EVERY_S:
+                reported = time.monotonic()
+                self._generations.report(applier.keys)
+        for batch in self._finish(applier):
+            positions[batch.partition] = batch.end()
+
     # The generation that is served.
 
     def _follow(self, changelog: Changelog, keys: GenerationKeys) -> None:
-        applier = self._applier(keys, serving=True)
         partitions = changelog.partitions()
-        positions = applier.positions(partitions)
-        self._check(changelog, keys, positions)
-        changelog.seek(positions)
-        log.info("following", generation=keys.name.decode(), partitions=len(partitions))
-        self.is_following = True
-        while True:
-            self._stop_if_asked()
-            self._apply(applier, changelog.poll(POLL_S))
-            if time.monotonic() - self._reported_at > REPORT_EVERY_S:
-                self._report(changelog, keys, partitions)
+        with self._applier(keys, serving=True) as applier:
+            positions = applier.positions(partitions)
+            self._check(changelog, keys, positions)
+            changelog.seek(positions)
+            log.info("following", generation=keys.name.decode(), partitions=len(partitions))
+            self.is_following = True
+            while True:
+                self._stop_if_asked()
+                self._advance(applier, changelog)
+                if time.monotonic() - self._reported_at > REPORT_EVERY_S:
+                    self._finish(applier)  # What was fetched counts as applied in the report.
+                    self._report(changelog, keys, partitions)
 
     def _check(
         self, changelog: Changelog, keys: GenerationKeys, positions: Mapping[int, Position]
@@ -264,17 +277,32 @@ class Follower:
         answers_ms = self._settings.answers_ms
         return Applier(self._redis, self._names, keys, serving=serving, answers_ms=answers_ms)
 
-    def _apply(self, applier: Applier, batches: list[Batch]) -> list[Batch]:
-        if batches:
-            started = time.monotonic()
-            applier.apply(batches)
-            metrics.APPLY_SECONDS.observe(time.monotonic() - started)
-            metrics.BATCHES.inc()
-            metrics.ROWS.inc(sum(len(batch.rows) for batch in batches))
-            now = now_ms()
-            oldest_ms = min(batch.first_at_ms or now for batch in batches)
-            metrics.LAG_SECONDS.observe(max(0, now - oldest_ms) / 1000)
-        return batches
+    def _advance(self, applier: Applier, changelog: Changelog) -> Sequence[Batch]:
+        """Fetch, and have Redis apply it; what it has applied meanwhile of what was fetched before.
+
+        While Redis is at work the next records are fetched; nothing is waited for but its answer
+        until that is there.
+        """
+        fetched = changelog.poll(0 if applier.is_under_way else POLL_S)
+        applied = self._finish(applier)
+        if fetched:
+            self._began_at = time.monotonic()
+            applier.begin(fetched)
+        return applied
+
+    def _finish(self, applier: Applier) -> Sequence[Batch]:
+        applied = applier.finish()
+        if applied:
+            self._count(applied)
+        return applied
+
+    def _count(self, applied: Sequence[Batch]) -> None:
+        metrics.APPLY_SECONDS.observe(time.monotonic() - self._began_at)
+        metrics.BATCHES.inc()
+        metrics.ROWS.inc(sum(len(batch.rows) for batch in applied))
+        now = now_ms()
+        oldest_ms = min(batch.first_at_ms or now for batch in applied)
+        metrics.LAG_SECONDS.observe(max(0, now - oldest_ms) / 1000)
 
     def _stop_if_asked(self) -> None:
         if self._stopping.is_set():

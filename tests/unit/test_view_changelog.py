@@ -111,3 +111,32 @@ def test_a_batch_that_redis_refuses_is_not_counted_as_applied(
         applier.apply([batch])
         assert applier.positions([0])[0].offset == 1
         assert raw.hgetall(keys(b"c")) == {b"0": b"{}"}
+
+
+@pytest.mark.kafka
+def test_a_transaction_nobody_waited_for_answers_nobody_else(
+    redis_url: str, fresh: Callable[[str], str]
+) -> None:
+    """Its connection is not used again; it is applied whole or not at all, and may be repeated."""
+    names = Names(fresh("view"))
+    keys = names.generation(b"g")
+    with redis.Redis.from_url(redis_url, max_connections=1) as client:
+        raw: Any = client
+        raw.set(names.live, b"g")
+        batch = Batch(0, Position(0, 0, {}))
+        for number in range(100):
+            batch.add(number, 1, b"F%d" % number, None)
+        with Applier(raw, names, keys, serving=True, answers_ms=1_000) as applier:
+            applier.begin([batch])
+            assert applier.is_under_way
+        assert not applier.is_under_way
+        assert not applier.finish()
+        assert raw.echo("mine") == b"mine"
+        assert applier.positions([0])[0].offset in {0, 100}
+        with Applier(raw, names, keys, serving=True, answers_ms=1_000) as again:
+            at = again.positions([0])[0]
+            more = Batch(0, at)
+            more.add(at.offset, 1, b"C", b"{}")
+            again.begin([more])
+            assert again.finish() == [more]
+            assert again.positions([0])[0].offset == at.offset + 1
