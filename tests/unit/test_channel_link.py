@@ -413,6 +413,7 @@ def test_a_partition_whose_answers_cannot_be_read_gets_no_record(bench: Bench) -
     assert bench.queue.queued == [parcels[0].value, parcels[2].value]
     bench.readable.refuses = set()
     assert bench.send(parcels[1]) == {}
+    assert (topics.EVENTS, 0, 40) in bench.readable.assigned
 
 
 def test_answers_are_read_from_the_end_before_the_first_record(bench: Bench) -> None:
