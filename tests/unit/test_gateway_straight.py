@@ -12,11 +12,16 @@ import pytest
 import uvicorn
 from starlette.requests import Request
 from starlette.responses import Response
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.server import ServerState
 
-from producers.gateway.front import Front
-from producers.gateway.straight import BODY_BYTES_MAX, protocol
+from producers.gateway.call import Endpoint
+from producers.gateway.front import Front, parameters
+from producers.gateway.straight import BODY_BYTES_MAX, HEAD_BYTES_MAX, StraightProtocol, protocol
 
-WITHIN_S: Final = 10.0
+pytestmark = pytest.mark.timeout(30)
+
+WITHIN_S: Final = 5.0
 PATH: Final = "/api/environment/default/onhand/reserve"
 
 
@@ -47,7 +52,12 @@ async def port() -> AsyncIterator[int]:
     """Port of a running server."""
     app = Front(elsewhere, endpoint)
     config = uvicorn.Config(
-        app, port=0, lifespan="off", log_config=None, http=protocol(app.original, 10 * 2**20)
+        app,
+        port=0,
+        lifespan="off",
+        log_config=None,
+        http=protocol(app.original, 10 * 2**20),
+        timeout_graceful_shutdown=1,
     )
     server = uvicorn.Server(config)
     config.load()
@@ -97,7 +107,8 @@ async def test_short_requests_go_straight(port: int) -> None:
     ("request_", "answer"),
     [
         (post(b"x" * (BODY_BYTES_MAX + 1)), b"long POST onhand/reserve? 65537"),
-        (post(b"x", path=PATH.replace("r", "%72")), b"long POST onhand/reserve? 1"),
+        (post(b"x", path=PATH.replace("reserve", "%72eserve")), b"long POST onhand/reserve? 1"),
+        (post(b"", "Connection: Upgrade", "Upgrade: h2c"), b"long POST onhand/reserve? 0"),
         (post(b"x", "Expect: 100-continue"), b"long POST"),
         (post(b"x", method="PUT"), b"long PUT"),
         (post(b"x", path="/other"), b"elsewhere"),
@@ -122,17 +133,6 @@ async def test_requests_sent_without_waiting_are_answered_in_order(port: int) ->
     assert places == sorted(places)
 
 
-async def test_body_in_pieces_is_put_together(port: int) -> None:
-    """A request that comes in byte by byte is one request."""
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    for byte in post(b"abc"):
-        writer.write(bytes((byte,)))
-        await writer.drain()
-    async with asyncio.timeout(WITHIN_S):
-        assert (await reader.readuntil(b"reserve? 3")).startswith(b"HTTP/1.1 200")
-    writer.close()
-
-
 @pytest.mark.parametrize(
     "request_", [post(b"close"), post(b"x", "Connection: close")], ids=["by us", "by the caller"]
 )
@@ -151,3 +151,223 @@ async def test_failing_endpoint_is_500_and_no_header_is_split(port: int, body: b
     got = await asked(port, post(body))
     assert got.startswith(b"HTTP/1.1 500")
     assert b"set-cookie" not in got
+
+
+class Wire(asyncio.Transport):
+    """The other end of a connection: keeps what is written."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.written = b""
+        self.closing = False
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        """Keep it."""
+        self.written += data
+
+    def is_closing(self) -> bool:
+        """Whether it was closed."""
+        return self.closing
+
+    def close(self) -> None:
+        """Nothing comes any more."""
+        self.closing = True
+
+    def pause_reading(self) -> None:
+        """What is sent by a test comes all the same."""
+
+    def resume_reading(self) -> None:
+        """See above."""
+
+
+class Connection:
+    """A connection without a network: what is sent arrives in the pieces in which it is sent."""
+
+    def __init__(self, endpoint: Endpoint, most: int = 10 * 2**20, **settings: Any) -> None:
+        front = Front(elsewhere, endpoint)
+        make: Any = settings.pop("by", None) or protocol(front.original, most)
+        config = uvicorn.Config(front, lifespan="off", log_config=None, **settings)
+        config.load()
+        self.state = ServerState()
+        self.state.default_headers = [(b"server", b"holdfast")]
+        self.wire = Wire()
+        self.protocol: StraightProtocol = make(config=config, server_state=self.state, app_state={})
+        self.protocol.connection_made(self.wire)
+
+    async def ask(self, *pieces: bytes) -> bytes:
+        """What is answered to these pieces."""
+        self.wire.written = b""
+        for piece in pieces:
+            self.protocol.data_received(piece)
+        await turns()
+        return self.wire.written
+
+
+async def turns() -> None:
+    """Everything that needs nobody else is done."""
+    for _ in range(10):
+        await asyncio.sleep(0)
+
+
+async def test_body_in_pieces_is_put_together() -> None:
+    """A request that comes in byte by byte is one request."""
+    request_ = post(b"abc")
+    got = await Connection(endpoint).ask(*(request_[n : n + 1] for n in range(len(request_))))
+    assert got.startswith(b"HTTP/1.1 200 OK\r\nserver: holdfast\r\n")
+    assert got.endswith(b"\r\n\r\nstraight POST onhand/reserve? 3")
+
+
+async def test_a_connection_goes_straight_again_and_again() -> None:
+    """One request after the other; each is counted, and none is still served."""
+    connection = Connection(endpoint)
+    for count in range(1, 4):
+        assert b"straight POST" in await connection.ask(post(b"x"))
+        assert connection.state.total_requests == count
+    assert not connection.state.tasks
+
+
+@pytest.mark.parametrize("most", [7, 10 * 2**20])
+async def test_the_longest_body_goes_straight_and_no_longer_one(most: int) -> None:
+    """The bound is the gateway's own, where it is lower than what is held for anybody."""
+    longest = min(most, BODY_BYTES_MAX)
+    connection = Connection(endpoint, most)
+    assert b"straight" in await connection.ask(post(b"x" * longest))
+    assert b"long" in await connection.ask(post(b"x" * (longest + 1)))
+
+
+@pytest.mark.parametrize("url", [PATH, PATH + "?a=1&b=", PATH + "/x?"])
+@pytest.mark.parametrize("method", ["GET", "POST"])
+async def test_the_endpoint_is_told_the_same_by_both_ways(method: str, url: str) -> None:
+    """Method, path, query, headers and all else of a request are those that uvicorn tells."""
+    told: list[dict[str, Any]] = []
+
+    async def telling(request: Request, body: bytes | None = None) -> Response:
+        told.append({**request.scope, "straight": body is not None})
+        return Response(b"")
+
+    for way in (None, HttpToolsProtocol):
+        await Connection(telling, by=way).ask(post(b"", "X-Y: z", path=url, method=method))
+    straight, long = told
+    assert (straight.pop("straight"), long.pop("straight")) == (True, False)
+    assert straight == long
+
+
+async def test_what_an_endpoint_does_to_its_parameters_is_not_remembered() -> None:
+    """A URL is taken apart once, and every request of it gets parameters of its own."""
+
+    async def greedy(request: Request, _body: bytes | None = None) -> Response:
+        return Response(request.path_params.pop("rest").encode())
+
+    connection = Connection(greedy)
+    for _ in range(2):
+        assert (await connection.ask(post(b""))).endswith(b"onhand/reserve")
+
+
+class Slow:
+    """An endpoint that answers when it is told to."""
+
+    def __init__(self) -> None:
+        self.may_answer = asyncio.Event()
+        self.begun = 0
+
+    async def __call__(self, request: Request, body: bytes | None = None) -> Response:
+        """Say which request it was."""
+        self.begun += 1
+        await self.may_answer.wait()
+        return await endpoint(request, body)
+
+
+async def test_a_request_is_not_answered_before_the_one_in_front_of_it() -> None:
+    """The second of a connection waits, although it would go straight; the third one too."""
+    slow = Slow()
+    connection = Connection(slow)
+    assert await connection.ask(post(b"x") + post(b"xx") + post(b"xxx")) == b""
+    assert slow.begun == 1
+    slow.may_answer.set()
+    await turns()
+    got = connection.wire.written
+    places = [got.index(b"onhand/reserve? %d" % length) for length in (1, 2, 3)]
+    assert places == sorted(places)
+
+
+async def test_a_request_under_way_is_known_until_its_caller_goes_away() -> None:
+    """A server that stops waits for it; and nothing is written where nobody reads."""
+    slow = Slow()
+    connection = Connection(slow)
+    await connection.ask(post(b"x"))
+    assert len(connection.state.tasks) == 1
+    connection.protocol.connection_lost(None)
+    slow.may_answer.set()
+    await turns()
+    assert connection.wire.written == b""
+    assert not connection.state.tasks
+
+
+async def test_an_answer_waits_for_a_reader_that_is_slow() -> None:
+    """Nothing is written while the connection's buffer is full."""
+    connection = Connection(endpoint)
+    connection.protocol.pause_writing()
+    assert await connection.ask(post(b"x")) == b""
+    connection.protocol.resume_writing()
+    await turns()
+    assert b"straight POST" in connection.wire.written
+
+
+async def test_the_number_of_connections_can_be_limited() -> None:
+    """Where uvicorn is told a limit, its 503 is not gone round."""
+    assert b"HTTP/1.1 503" in await Connection(endpoint, limit_concurrency=1).ask(post(b"x"))
+
+
+def head_of(size: int) -> bytes:
+    """A request whose head has about so many bytes."""
+    return post(b"x", "X-Long: " + "y" * size)
+
+
+def pieces_of(request_: bytes) -> list[bytes]:
+    """A request in pieces, none of which is too long by itself."""
+    step = HEAD_BYTES_MAX // 4
+    return [request_[start : start + step] for start in range(0, len(request_), step)]
+
+
+async def test_a_head_without_an_end_is_refused() -> None:
+    """Nobody is proven yet, so no more than a bound is read of it, all its pieces together."""
+    connection = Connection(endpoint)
+    got = await connection.ask(*pieces_of(head_of(2 * HEAD_BYTES_MAX))[:-1])
+    assert got.startswith(b"HTTP/1.1 400")
+    assert got.count(b"HTTP/1.1") == 1
+    assert connection.wire.closing
+
+
+async def test_long_heads_count_one_by_one() -> None:
+    """A connection may send any number of them, each within the bound."""
+    connection = Connection(endpoint)
+    for _ in range(3):
+        got = await connection.ask(*pieces_of(head_of(HEAD_BYTES_MAX * 3 // 4)))
+        assert got.startswith(b"HTTP/1.1 200")
+    assert not connection.wire.closing
+
+
+@pytest.mark.parametrize(
+    ("path", "found"),
+    [
+        ("/api/environment/a/onhand/reserve", {"environment_id": "a", "rest": "onhand/reserve"}),
+        ("/api/environment/a/", {"environment_id": "a", "rest": ""}),
+        ("/api/environment/a", None),
+        ("/api/environment//onhand", None),
+        ("/v1/environment/a/onhand", None),
+    ],
+)
+def test_a_path_is_the_originals_or_somebody_elses(path: str, found: object) -> None:
+    """It names an environment, and something in it."""
+    assert parameters(path) == found
+
+
+async def test_only_requests_go_to_the_originals_endpoint() -> None:
+    """Whatever else the server tells is the routed application's."""
+    told: list[str] = []
+
+    async def routed(scope: Any, _receive: Any, _send: Any) -> None:
+        told.append(scope["type"])
+
+    await Front(routed, endpoint)({"type": "lifespan"}, None, None)  # type: ignore[arg-type]
+    assert told == ["lifespan"]
