@@ -1,18 +1,36 @@
-"""What an HTTP query asks of the view, and what is refused before the view is asked."""
+"""What an HTTP query asks of the view, and what is refused before the view is asked.
 
+So also what every request goes through before its turn comes, and what answers for the caller's
+own writes: the names of the configuration, and the positions that are remembered.
+"""
+
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
 import httpx
 import msgspec
+import orjson
 import pytest
+from starlette.requests import Request
 
 from holdfast.no_view import NoView
 from processor.inventory.configuration import PartitionRule, default
+from producers.channel.outcomes import ChannelError
+from producers.channel.requests import Item
 from producers.gateway.app import create_app
+from producers.gateway.call import DISCARDED_BYTES_MAX, admit, read_body
 from producers.gateway.places import Places
-from producers.gateway.positions import Position
+from producers.gateway.positions import (
+    CALLERS_MAX,
+    HEADER_POSITIONS_MAX,
+    Position,
+    Positions,
+    from_header,
+    header_value,
+)
+from producers.gateway.problems import Problem
 from producers.gateway.settings import GatewaySettings
 from producers.gateway.state import Gateway
 from producers.security.issuer import ISSUER, LocalIssuer
@@ -25,7 +43,9 @@ from schemas.queries import (
     QueryInvalid,
     ViewUnavailable,
 )
+from schemas.topics import REQUESTS, TRANSACTIONS
 
+WITHIN_S = 5.0
 BASE = "/api/environment/default/"
 Ask = Callable[..., Any]
 
@@ -39,10 +59,15 @@ class View(NoView):
         self.trouble: Exception | None = None
         self.waited: list[tuple[int, str, int]] = []
         self.caught_up = True
+        self.behind: set[int] = set()
+        self.calls: list[str] = []
+        self.together: asyncio.Barrier | None = None
+        self.document: dict[str, Any] = {}
 
     async def on_hand(self, query: OnHandQuery) -> OnHandPage:
         """Give the page that was put here."""
         self.asked.append(query)
+        self.calls.append("on_hand")
         if self.trouble is not None:
             raise self.trouble
         return self.page
@@ -51,7 +76,14 @@ class View(NoView):
         """Remember who waits for what."""
         assert within_s <= 60
         self.waited.append((partition, topic, offset))
-        return self.caught_up
+        if self.together is not None:
+            await self.together.wait()
+        self.calls.append("reached")
+        return self.caught_up and partition not in self.behind
+
+    async def configuration(self) -> dict[str, Any]:
+        """What was put here."""
+        return self.document
 
 
 class Writer:
@@ -64,12 +96,12 @@ class Configurations:
     """Never asked."""
 
 
-def gateway(folder: Path, view: View, rule: str) -> Gateway:
+def gateway(folder: Path, view: View, rule: str, **settings: Any) -> Gateway:
     """A gateway of which only queries are used."""
     configuration = msgspec.structs.replace(default(), partition=PartitionRule(rule=rule))
     issuer = LocalIssuer(folder, audience="holdfast")
     return Gateway(
-        GatewaySettings(local_keys=folder),
+        GatewaySettings(local_keys=folder, **settings),
         writer=Writer(),  # type: ignore[arg-type]
         queries=view,
         configurations=Configurations(),  # type: ignore[arg-type]
@@ -91,11 +123,16 @@ def built(tmp_path: Path, view: View, request: pytest.FixtureRequest) -> Gateway
     return gateway(tmp_path, view, request.param)
 
 
+def token_of(built: Gateway, scope: str = "read", environment: str = "default") -> str:
+    """A token of the gateway's own provider."""
+    assert built.issuer is not None
+    return built.issuer.issue("tests", scopes=(scope,), environments=(environment,))
+
+
 @pytest.fixture
 async def client(built: Gateway) -> AsyncIterator[httpx.AsyncClient]:
     """Client without a network in between."""
-    assert built.issuer is not None
-    token = built.issuer.issue("tests", scopes=("read",), environments=("default",))
+    token = token_of(built)
     async with httpx.AsyncClient(
         transport=httpx.ASGITransport(create_app(built)),
         base_url="http://gateway",
@@ -136,7 +173,7 @@ async def test_a_remembered_question_is_that_of_its_configuration_and_version(
     body = {**index(), "dimensionDataSource": "fno"}
     for _ in range(2):
         assert (await client.post(BASE + "onhand/indexquery", json=body)).status_code == 200
-    assert view.asked[0] == view.asked[1]
+    assert view.asked[0] is view.asked[1]
     paged = {"Api-Version": "2.0"}
     path = BASE + "onhand/indexquery?pageSize=7"
     assert (await client.post(path, json=body, headers=paged)).status_code == 200
@@ -148,6 +185,38 @@ async def test_a_remembered_question_is_that_of_its_configuration_and_version(
     built.places = Places(document)
     assert (await client.post(BASE + "onhand/indexquery", json=body)).status_code == 400
     assert len(view.asked) == 3
+
+
+async def test_questions_that_are_remembered_are_bounded(
+    client: httpx.AsyncClient, built: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In number, and in the length of their bodies."""
+    monkeypatch.setattr("producers.gateway.api.queries.QUESTIONS_MAX", 2)
+    for number in range(5):
+        body = index(productId=[f"P-{number}"])
+        assert (await client.post(BASE + "onhand/indexquery", json=body)).status_code == 200
+        assert 1 <= len(built.places.questions) <= 2
+    built.places.questions.clear()
+    long = index(productId=[f"P-{number}" for number in range(200)])
+    assert (await client.post(BASE + "onhand/indexquery", json=long)).status_code == 200
+    assert built.places.questions == {}
+
+
+async def test_names_of_the_configuration_are_renewed_where_it_is_newer(
+    built: Gateway, view: View
+) -> None:
+    """A view that is behind takes nothing back, and what is the same keeps its questions."""
+    before = built.places
+    view.document = dict(before.document)
+    await built.renew_configuration(from_view=True)
+    assert built.places is before
+    view.document = {**before.document, "version": before.version + 1}
+    await built.renew_configuration(from_view=True)
+    newer = built.places
+    assert newer.version == before.version + 1
+    view.document = dict(before.document)
+    await built.renew_configuration(from_view=True)
+    assert built.places is newer
 
 
 async def test_get_asks_the_same(client: httpx.AsyncClient, view: View) -> None:
@@ -299,6 +368,8 @@ async def test_view_that_cannot_answer_is_503(client: httpx.AsyncClient, view: V
     answer = await client.post(BASE + "onhand/indexquery", json=index())
     assert answer.status_code == 503
     assert answer.headers["Retry-After"] == "1"
+    view.trouble = ChannelError("no broker")
+    assert (await client.post(BASE + "onhand/indexquery", json=index())).status_code == 503
     view.trouble = QueryInvalid("dimension nosuch")
     assert (await client.post(BASE + "onhand/indexquery", json=index())).status_code == 400
 
@@ -334,3 +405,211 @@ async def test_carried_position_is_waited_for(client: httpx.AsyncClient, view: V
             BASE + "onhand/indexquery", json=index(), headers={"Holdfast-Position": wrong.encode()}
         )
         assert refused.status_code == 400
+
+
+async def test_all_of_the_callers_writes_are_waited_for_at_once(
+    client: httpx.AsyncClient, view: View, built: Gateway
+) -> None:
+    """Side by side, before the view is asked; one that is behind makes the answer eventual."""
+    writes = [Position(REQUESTS, partition, 5) for partition in range(2)]
+    built.positions.wrote("tests", writes)
+    view.together, view.behind = asyncio.Barrier(2), {1}
+    async with asyncio.timeout(WITHIN_S):
+        answer = await client.post(BASE + "onhand/indexquery", json=index())
+    assert view.calls == ["reached", "reached", "on_hand"]
+    assert answer.headers["Holdfast-Consistency"] == "eventual"
+    assert sorted(view.waited) == [(0, REQUESTS, 5), (1, REQUESTS, 5)]
+    assert built.metrics.registry.get_sample_value("holdfast_gateway_stale_queries_total") == 1
+    assert built.positions.of("tests") == [writes[1]]
+
+
+async def test_a_consistency_that_nobody_knows_is_400(
+    client: httpx.AsyncClient, view: View
+) -> None:
+    """It is not taken for one of those that there are."""
+    headers = {"Holdfast-Consistency": "strong"}
+    answer = await client.post(BASE + "onhand/indexquery", json=index(), headers=headers)
+    assert answer.status_code == 400
+    assert view.asked == []
+
+
+def test_the_first_write_of_a_partition_is_remembered() -> None:
+    """Offset 0 is one; and the same partition of another topic is another place."""
+    positions = Positions()
+    first, other = Position(TRANSACTIONS, 0, 0), Position(REQUESTS, 0, 0)
+    positions.wrote("a", [first, other])
+    assert positions.of("a") == [first, other]
+    positions.seen("a", other)
+    assert positions.of("a") == [first]
+    positions.seen("a", first)
+    assert not positions._callers
+
+
+def test_positions_are_bounded_in_partitions_and_by_who_writes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Of a caller the oldest partition goes; of callers the one that wrote least lately."""
+    monkeypatch.setattr("producers.gateway.positions.PARTITIONS_A_CALLER_MAX", 2)
+    positions = Positions()
+    writes = [Position(REQUESTS, partition, 1) for partition in range(3)]
+    for write in writes:
+        positions.wrote("busy", [write])
+    assert positions.of("busy") == writes[1:]
+    for number in range(CALLERS_MAX):
+        positions.wrote(f"caller-{number}", writes[:1])
+        positions.wrote("busy", writes[:1])
+    assert positions.of("busy")
+    assert positions.of("caller-0") == []
+    assert len(positions._callers) == CALLERS_MAX
+
+
+def test_positions_in_a_header_are_bounded() -> None:
+    """As many as are written are read, and no more of either."""
+    many = [Position(REQUESTS, partition, 1) for partition in range(HEADER_POSITIONS_MAX + 1)]
+    assert from_header(header_value(many)) == many[:-1]
+    with pytest.raises(ValueError, match="too many"):
+        from_header(", ".join(map(str, many)))
+
+
+def document_of(**changes: Any) -> dict[str, Any]:
+    """The default configuration, changed."""
+    document: dict[str, Any] = msgspec.to_builtins(default())
+    return {**document, **changes}
+
+
+def test_a_data_sources_own_names_are_those_of_any_case() -> None:
+    """A mapping that was written down in capitals leads to the same key; base names win."""
+    document = document_of()
+    sources = document["data_sources"]
+    sources["fno"] = {**sources["fno"], "dimension_mappings": {"InventSITE": "SiteId"}}
+    places = Places(document)
+    assert places.key("usmf", "P", {"inventsite": "1", "locationid": "11"}, "fno") == b"usmf|1|11"
+    both = {"siteid": "1", "inventsite": "2"}
+    assert places.key("usmf", "P", both, "fno") == b"usmf|1|"
+    item = Item("usmf", "P", {"InventSite": "1", "LocationId": "11"}, "FNO")
+    assert places.key_of(item) == b"usmf|1|11"
+
+
+def test_a_protected_data_source_is_its_senders() -> None:
+    """The ERP's is, unless the configuration says who may tell of it; the first speaks for it."""
+    places = Places(document_of(protected_sources=None))
+    assert places.protected == {"fno"}
+    assert (places.sender_of("fno"), places.sender_of("pos")) == ("fno", "api")
+    places = Places(document_of(protected_sources={"pos": ["till", "api"], "iv": ["erp"]}))
+    assert places.protected == {"iv"}
+    assert (places.sender_of("fno"), places.sender_of("pos")) == ("api", "till")
+
+
+@pytest.mark.parametrize(
+    ("granted", "asked", "status"),
+    [
+        (("read", "default"), "default", 200),
+        (("read", "default"), "other", 403),
+        (("read", "other"), "default", 403),
+        (("read", "other"), "other", 404),
+        (("write", "default"), "default", 403),
+    ],
+)
+async def test_a_token_is_for_its_environment_and_scope(
+    client: httpx.AsyncClient, built: Gateway, granted: tuple[str, str], asked: str, status: int
+) -> None:
+    """Who has no part in an environment does not learn whether there is one."""
+    path = f"/api/environment/{asked}/onhand/indexquery"
+    headers = {"Authorization": f"Bearer {token_of(built, *granted)}"}
+    assert (await client.post(path, json=index(), headers=headers)).status_code == status
+
+
+async def test_a_client_that_asks_too_often_is_told_when_to_ask_again(
+    tmp_path: Path, view: View
+) -> None:
+    """429 with whole seconds, at least one; and a request of two tokens is of nobody."""
+    built = gateway(tmp_path, view, "by-location", rate_per_s=100.0, burst=1)
+    token = {"Authorization": f"Bearer {token_of(built)}"}
+    transport = httpx.ASGITransport(create_app(built))
+    async with httpx.AsyncClient(transport=transport, base_url="http://gateway") as client:
+        twice = [*token.items(), *token.items()]
+        path = BASE + "onhand/indexquery"
+        assert (await client.post(path, json=index(), headers=twice)).status_code == 401
+        built.limit._clock = lambda: 1.0
+        statuses = [await client.post(path, json=index(), headers=token) for _ in range(2)]
+        assert [answer.status_code for answer in statuses] == [200, 429]
+        assert statuses[1].headers["Retry-After"] == "1"
+    assert len(view.asked) == 1
+
+
+class Sender:
+    """Sends a body in parts of one size, for as long as it is read."""
+
+    def __init__(self, size: int, parts: int, *, goes: bool = False) -> None:
+        self._size, self._left, self._goes = size, parts, goes
+        self.sent = 0
+
+    async def __call__(self) -> dict[str, Any]:
+        """The next part."""
+        if self._goes:
+            return {"type": "http.disconnect"}
+        assert self._left, "more is read than was sent"
+        self._left -= 1
+        self.sent += self._size
+        assert self.sent <= 2 * DISCARDED_BYTES_MAX, "all of it is read"
+        return {
+            "type": "http.request",
+            "body": b"x" * self._size,
+            "more_body": bool(self._left),
+        }
+
+    def request(self, *headers: tuple[bytes, bytes]) -> Request:
+        """The request that it is the body of."""
+        scope = {
+            "type": "http",
+            "method": "POST",
+            "path": BASE + "onhand/indexquery",
+            "headers": list(headers),
+            "query_string": b"",
+            "path_params": {"environment_id": "default", "rest": "onhand/indexquery"},
+            "client": None,
+        }
+        return Request(scope, self)
+
+
+async def test_a_body_is_read_up_to_its_bound() -> None:
+    """In any number of parts; one byte more is 413, and who sends may end, or need not begin."""
+    assert await read_body(Sender(5, 2).request(), 10) == b"x" * 10
+    assert await read_body(Sender(10, 1).request(), 10) == b"x" * 10
+    for sender, headers in [
+        (Sender(11, 3), ()),
+        (Sender(4, 5), ()),
+        (Sender(4, 5), ((b"content-length", b"20"),)),
+    ]:
+        with pytest.raises(Problem) as refused:
+            await read_body(sender.request(*headers), 10)
+        assert refused.value.status == 413
+        assert not sender._left
+    waiting = Sender(20, 1)
+    asking = waiting.request((b"content-length", b"20"), (b"expect", b"100-continue"))
+    with pytest.raises(Problem):
+        await read_body(asking, 10)
+    assert waiting.sent == 0
+
+
+async def test_a_refused_request_is_read_on_within_a_bound(built: Gateway) -> None:
+    """Its sender is answered while it sends; one that never ends is not listened to for ever."""
+    sender = Sender(1_000, 3)
+    with pytest.raises(Problem) as refused:
+        await admit(built, sender.request(), "read")
+    assert (refused.value.status, sender.sent) == (401, 3_000)
+    endless = Sender(1_048_576, 10**9)
+    with pytest.raises(Problem):
+        await admit(built, endless.request(), "read")
+    assert endless.sent == DISCARDED_BYTES_MAX
+
+
+async def test_a_body_that_was_read_is_not_waited_for(built: Gateway, view: View) -> None:
+    """A request that came straight brings its body; one whose caller goes away is 400."""
+    original = create_app(built).original
+    proof = (b"authorization", f"Bearer {token_of(built)}".encode())
+    gone = Sender(1, 1, goes=True)
+    body = orjson.dumps(index())
+    assert (await original(gone.request(proof), body)).status_code == 200
+    assert view.asked[0].product_ids == ("D0002",)
+    assert (await original(gone.request(proof))).status_code == 400

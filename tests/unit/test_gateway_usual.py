@@ -142,3 +142,13 @@ def test_an_accepted_reservation_is_answered_as_all_are(
     quick = answers.reserve_answer("a", result)
     monkeypatch.setattr(answers, "_accepted", lambda *_: None)
     assert orjson.dumps(quick) == orjson.dumps(answers.reserve_answer("a", result))
+
+
+def test_an_answer_says_how_long_it_is() -> None:
+    """In bytes, whatever its letters; and its other headers stand beside."""
+    answer = answers.Json({"message": "né Ω"}, 202, {"Location": "/v1/decisions/a"})
+    assert bytes(answer.body) == '{"message":"né Ω"}'.encode()
+    assert answer.headers["content-length"] == str(len(answer.body))
+    assert answer.headers["content-type"] == "application/json"
+    assert answer.headers["location"] == "/v1/decisions/a"
+    assert answer.status_code == 202
