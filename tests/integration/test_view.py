@@ -427,8 +427,12 @@ async def _caught_up(view: ViewSettings) -> None:
 
 
 def _without_positions(found: dict[bytes, object]) -> dict[bytes, object]:
-    """The worker's ticks go on between two looks, and move positions alone."""
-    return {key: value for key, value in found.items() if not key.startswith(b"at:")}
+    """The worker's ticks go on between two looks, and move positions alone.
+
+    A version of the configuration is answered by every partition under one id: any of them is kept.
+    """
+    unlike = (b"at:", b"a:Rconfigure-")
+    return {key: value for key, value in found.items() if not key.startswith(unlike)}
 
 
 async def test_wiped_under_questions_it_says_so_and_comes_back(
