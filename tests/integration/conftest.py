@@ -6,18 +6,23 @@ from collections.abc import Callable, Iterator
 import msgspec
 import pytest
 
-from compose.progress import silent
-from holdfast.demo.place import throw_away
 from producers.settings import Settings
+from tests.support.replying import replying
 
 ANSWER_WITHIN_MS = 30_000  # A busy machine may be slow; who does not wait asks for less.
 
 
 @pytest.fixture(scope="session")
-def running() -> Iterator[Settings]:
-    """Servers and a worker of their own; tests that use them take products nobody else uses."""
-    with throw_away(silent) as settings:
-        yield msgspec.structs.replace(settings, timeout_ms=ANSWER_WITHIN_MS)
+def stack_that_replies() -> Iterator[tuple[Settings, int]]:
+    """Servers and a worker of their own, which answers on reply topics as well; its health port."""
+    with replying() as (settings, port):
+        yield msgspec.structs.replace(settings, timeout_ms=ANSWER_WITHIN_MS), port
+
+
+@pytest.fixture(scope="session")
+def running(stack_that_replies: tuple[Settings, int]) -> Settings:
+    """Where that worker decides; tests that use it take products nobody else uses."""
+    return stack_that_replies[0]
 
 
 @pytest.fixture

@@ -1,9 +1,7 @@
 """Results on a topic of the requester's own, by the headers of the ecosystem."""
 
 import asyncio
-import uuid
 from collections import Counter
-from collections.abc import Iterator
 from typing import Any
 
 import msgspec
@@ -20,7 +18,7 @@ from producers.settings import Settings
 from schemas import topics
 from schemas.messages import ReservationResult
 from tests.support.eventually import eventually
-from tests.support.replying import ALLOWED, FORBIDDEN, PARTITIONS, replying
+from tests.support.replying import ALLOWED, FORBIDDEN, PARTITIONS
 from tests.support.scm import metric
 
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(240)]
@@ -29,23 +27,10 @@ PLACE = {"siteid": "1", "locationid": "11", "colorid": "red", "sizeid": "small"}
 KEY = b"usmf|1|11"
 
 
-@pytest.fixture(scope="module")
-def stack_that_replies() -> Iterator[tuple[Settings, int]]:
-    """One stack for this file."""
-    with replying() as found:
-        yield found
-
-
 @pytest.fixture
-def settings(stack_that_replies: tuple[Settings, int]) -> Settings:
-    """Its addresses."""
-    return stack_that_replies[0]
-
-
-@pytest.fixture
-def item() -> Item:
+def item(product: str) -> Item:
     """A product nobody else uses."""
-    return Item("usmf", f"P-{uuid.uuid4().hex[:8]}", PLACE)
+    return Item("usmf", product, PLACE)
 
 
 class Asker:
@@ -91,7 +76,7 @@ class Asker:
             found: list[Any] = []
 
             def enough() -> bool:
-                records = consumer.consume(1_000, 0.2)
+                records = consumer.consume(1_000, 0.05)
                 found.extend(one for one in records if one.key().startswith(prefix.encode()))
                 return len(found) >= count
 
@@ -101,9 +86,9 @@ class Asker:
             consumer.close()
 
 
-def test_a_result_comes_to_the_place_that_was_asked_for(settings: Settings, item: Item) -> None:
+def test_a_result_comes_to_the_place_that_was_asked_for(running: Settings, item: Item) -> None:
     """On that partition, with the correlation id as it was, and the same bytes as elsewhere."""
-    asker = Asker(settings)
+    asker = Asker(running)
     headers = {
         "kafka_replyTopic": ALLOWED.encode(),
         "kafka_replyPartition": (2).to_bytes(4, "big"),
@@ -170,9 +155,9 @@ def test_what_is_not_allowed_is_counted_and_answered_all_the_same(
     assert reply.key() == f"{item.product_id}-2".encode()
 
 
-async def test_clients_share_a_reply_topic(settings: Settings, item: Item) -> None:
+async def test_clients_share_a_reply_topic(running: Settings, item: Item) -> None:
     """Both clients, plain and asyncio, get their own answers from one topic; ids may be equal."""
-    own = msgspec.structs.replace(settings, reply_topic=ALLOWED)
+    own = msgspec.structs.replace(running, reply_topic=ALLOWED)
     with ChannelClient(own, "shop") as plain:
         plain.on_hand(item, {"fno.physicalinvent": 100}, source="fno")
         async with AsyncChannelClient(own, "till") as other:
@@ -203,12 +188,12 @@ def asking(item: Item, request_id: str) -> Any:
     )
 
 
-def test_a_slow_reader_holds_up_nobody(settings: Settings, item: Item) -> None:
+def test_a_slow_reader_holds_up_nobody(running: Settings, item: Item) -> None:
     """Thousands of replies that nobody reads; others are answered meanwhile, and none is lost."""
-    asker = Asker(settings)
+    asker = Asker(running)
     count = 3_000
     headers = {"kafka_replyTopic": ALLOWED.encode(), "kafka_replyPartition": bytes(4)}
-    with ChannelClient(settings) as client:
+    with ChannelClient(running) as client:
         client.on_hand(item, {"fno.physicalinvent": count}, source="fno")
         for number in range(count):
             asker.ask(item, f"{item.product_id}-{number}", headers)
@@ -221,9 +206,9 @@ def test_a_slow_reader_holds_up_nobody(settings: Settings, item: Item) -> None:
     assert (len(counts), set(counts.values())) == (count, {1})
 
 
-def test_a_worker_does_not_start_on_a_reply_topic_that_would_stop_it(settings: Settings) -> None:
+def test_a_worker_does_not_start_on_a_reply_topic_that_would_stop_it(running: Settings) -> None:
     """Missing, or one of Holdfast's own: words, before anything is decided."""
-    connection = KafkaConnection(bootstrap_servers=settings.bootstrap_servers)
+    connection = KafkaConnection(bootstrap_servers=running.bootstrap_servers)
     assert reply_partitions(connection, [ALLOWED, FORBIDDEN]) == {ALLOWED: 3, FORBIDDEN: 3}
     with pytest.raises(Fault, match="there is no nowhere"):
         reply_partitions(connection, ["nowhere"])

@@ -4,13 +4,15 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from processor.replies import CORRELATION_ID, REPLY_PARTITION, REPLY_TOPIC
 from producers.channel import ChannelClient, Item
-from tests.support.replying import ALLOWED, replying
+from producers.settings import Settings
+from tests.support.replying import ALLOWED
 
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(200)]
 
@@ -19,28 +21,29 @@ PAGE = (Path(__file__).resolve().parents[2] / "docs" / "foreign-channel.md").rea
 PLACE = {"siteid": "1", "locationid": "11", "colorid": "red", "sizeid": "small"}
 
 
-def test_the_program_of_the_page_reserves(tmp_path: Path) -> None:
+def test_the_program_of_the_page_reserves(
+    running: Settings, product: str, of_its_own: Callable[[str], str], tmp_path: Path
+) -> None:
     """Run away from the repository, it gets its hold; our own client then sees two pieces less."""
-    with replying() as (settings, _):
-        done = subprocess.run(
-            [sys.executable, "-I", "-c", PROGRAM],
-            cwd=tmp_path,
-            env={
-                **os.environ,
-                "KAFKA_BOOTSTRAP_SERVERS": settings.bootstrap_servers,
-                "SCHEMA_REGISTRY_URL": settings.registry_url,
-            },
-            capture_output=True,
-            text=True,
-            timeout=90,
-            check=False,
-            start_new_session=True,
-        )
-        assert done.returncode == 0, done.stderr
-        assert re.fullmatch(r"code 1 hold \w+-\d+ available 8(\.0+)?\n", done.stdout)
-        with ChannelClient(settings) as client:
-            answer = client.availability(Item("usmf", "D0002", PLACE))
-        assert answer.lines[0].available == 8_000_000
+    done = subprocess.run(
+        [sys.executable, "-I", "-c", of_its_own(PROGRAM)],
+        cwd=tmp_path,
+        env={
+            **os.environ,
+            "KAFKA_BOOTSTRAP_SERVERS": running.bootstrap_servers,
+            "SCHEMA_REGISTRY_URL": running.registry_url,
+        },
+        capture_output=True,
+        text=True,
+        timeout=90,
+        check=False,
+        start_new_session=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert re.fullmatch(r"code 1 hold \w+-\d+ available 8(\.0+)?\n", done.stdout)
+    with ChannelClient(running) as client:
+        answer = client.availability(Item("usmf", product, PLACE))
+    assert answer.lines[0].available == 8_000_000
 
 
 def test_the_program_uses_nothing_of_ours() -> None:

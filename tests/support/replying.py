@@ -4,7 +4,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from unittest.mock import patch
 
@@ -43,14 +43,16 @@ def replying() -> Iterator[tuple[Settings, int]]:
             registry_url=addresses.registry_url,
             schema_cache=str(home / "schemas.json"),
         )
-        with (
-            patch.dict(os.environ, {"HOLDFAST_REPLY_TOPICS": ALLOWED}),
-            worker_process(
-                bootstrap=settings.bootstrap_servers,
-                registry_url=settings.registry_url,
-                data_dir=home / "worker",
-            ) as worker,
-        ):
+        with ExitStack() as entered:
+            # This worker alone is told: those that tests start elsewhere have no such topic.
+            with patch.dict(os.environ, {"HOLDFAST_REPLY_TOPICS": ALLOWED}):
+                worker = entered.enter_context(
+                    worker_process(
+                        bootstrap=settings.bootstrap_servers,
+                        registry_url=settings.registry_url,
+                        data_dir=home / "worker",
+                    )
+                )
             worker.wait_until_ready()
             yield settings, worker.http_port
     finally:
