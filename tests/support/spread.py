@@ -14,6 +14,35 @@ from xdist.scheduler import LoadScopeScheduling
 
 from compose import ports
 
+SHARED: Final = "what asks a server of the session"
+SHARING: Final = (
+    "tests/integration/test_view.py",
+    "tests/integration/test_audit.py",
+    "tests/integration/test_offsets_command.py",
+    "tests/integration/test_configuration_apply.py",
+    "tests/integration/test_channel_worker.py",
+    "tests/integration/test_people.py",
+    "tests/integration/test_people_holds.py",
+    "tests/integration/test_producers_page.py",
+    "tests/integration/test_reply_topic_page.py",
+    "tests/integration/test_scm_page.py",
+    "tests/integration/test_scm_webhook.py",
+    "tests/integration/test_scm_files.py",
+    "tests/integration/test_scm_outbox.py",
+    "tests/integration/test_gateway.py",
+    "tests/integration/test_reply_topic.py",
+    "tests/integration/test_secured.py",
+    "tests/integration/test_producing.py",
+    "tests/contract/test_partitioning.py",
+    "tests/contract/test_registry.py",
+    "tests/contract/test_topics.py",
+    "tests/property/test_view_applier.py",
+    "tests/unit/test_view_changelog.py",
+)
+"""Files that ask the session's servers, or the worker of tests/integration/conftest.py: on one
+worker of pytest-xdist these are started once. In this order: what reads all that was ever written
+comes before those who write much. Together well under half of the time, or they would end last."""
+
 HTTP: Final = "the HTTP contract"
 HTTP_STARTS: Final = ("test_api_", "test_v1", "test_openapi")
 """Files that ask the one gateway of tests/contract/conftest.py."""
@@ -21,7 +50,6 @@ HTTP_STARTS: Final = ("test_api_", "test_v1", "test_openapi")
 APART: Final = frozenset(
     {
         "tests/fault/test_campaign.py",
-        "tests/integration/test_bench.py",
         "tests/integration/test_engine.py",
         "tests/integration/test_migrate.py",
     }
@@ -29,26 +57,22 @@ APART: Final = frozenset(
 """Files whose tests share nothing: each test brings its own servers."""
 
 SECONDS: Final = {
+    SHARED: 480,
+    "tests/integration/test_bench.py": 130,
     "tests/fault/test_campaign.py": 120,
-    "tests/integration/test_scm_outbox.py": 110,
-    "tests/integration/test_gateway.py": 105,
-    HTTP: 100,
-    "tests/integration/test_secured.py": 100,
-    "tests/integration/test_view.py": 80,
+    HTTP: 120,
     "tests/integration/test_stack.py": 60,
     "tests/unit/test_core_from_source.py": 60,
-    "tests/property/test_crossing.py": 60,
-    "tests/integration/test_scm_files.py": 40,
-    "tests/integration/test_view_bench.py": 40,
-    "tests/integration/test_bench.py": 30,
-    "tests/integration/test_migrate.py": 30,
-    "tests/integration/test_run.py": 30,
-    "tests/integration/test_engine.py": 25,
-    "tests/integration/test_channel.py": 20,
-    "tests/integration/test_reply_topic.py": 20,
+    "tests/integration/test_migrate.py": 40,
+    "tests/property/test_crossing.py": 40,
+    "tests/integration/test_run.py": 25,
+    "tests/contract/test_compiled_twin.py": 20,
+    "tests/integration/test_engine.py": 20,
     "tests/integration/test_bad_input.py": 20,
+    "tests/integration/test_channel.py": 20,
     "tests/integration/test_demo.py": 20,
     "tests/integration/test_gateway_by_product.py": 20,
+    "tests/fault/test_model_agrees.py": 15,
     "tests/property/test_decisions.py": 15,
 }
 """About how long the long ones take; the order is all that matters. Others count as nothing."""
@@ -61,6 +85,8 @@ def scope_of(node_id: str) -> str:
     path = node_id.split("::", 1)[0]
     if path in APART:
         return node_id
+    if path in SHARING:
+        return SHARED
     place = PurePosixPath(path)
     if place.parent.name == "contract" and place.name.startswith(HTTP_STARTS):
         return HTTP
@@ -85,9 +111,11 @@ def longest_first(items: list[pytest.Item]) -> None:
     for item in items:
         places.setdefault(scope_of(item.nodeid), len(places))
 
-    def rank(item: pytest.Item) -> tuple[int, int]:
+    def rank(item: pytest.Item) -> tuple[int, int, int]:
         scope = scope_of(item.nodeid)
-        return -seconds_of(scope), places[scope]
+        path = item.nodeid.split("::", 1)[0]
+        place = SHARING.index(path) if scope == SHARED else 0
+        return -seconds_of(scope), places[scope], place
 
     items.sort(key=rank)
 

@@ -128,16 +128,23 @@ def sleeping_tests(source: Source) -> Iterator[str]:
 
 def shared_products(source: Source) -> Iterator[str]:
     """A test on the stack that others share takes nobody else's stock, so not that of the pages."""
-    arguments = {
-        arg.arg
-        for function in _functions(source.tree)
-        for arg in ast.walk(function.args)
-        if isinstance(arg, ast.arg)
-    }
+    shared = asked_of_others(source) & {"running", "http_stack"}
     for node in ast.walk(source.tree):
-        named = isinstance(node, ast.Constant) and "D0002" in str(node.value)
-        if named and arguments & {"running", "http_stack"}:
+        if shared and isinstance(node, ast.Constant) and "D0002" in str(node.value):
             yield f"{source.path}:{node.lineno} names a product that is others' too"
+
+
+def asked_of_others(source: Source) -> set[str]:
+    """Fixtures that its tests and fixtures ask for, and that are not its own."""
+    functions = list(_functions(source.tree))
+    asked = {
+        node.arg
+        for function in functions
+        if function.name.startswith("test_") or _is_fixture(function)
+        for node in ast.walk(function.args)
+        if isinstance(node, ast.arg)
+    }
+    return asked - {function.name for function in functions}
 
 
 def dead_modules(sources: Sequence[Source]) -> list[str]:
@@ -175,6 +182,10 @@ def _functions(tree: ast.Module) -> Iterator[Function]:
     for node in ast.walk(tree):
         if isinstance(node, Function):
             yield node
+
+
+def _is_fixture(function: Function) -> bool:
+    return any("fixture" in ast.unparse(decorator) for decorator in function.decorator_list)
 
 
 def _imports(source: Source) -> Iterator[tuple[ast.stmt, str]]:

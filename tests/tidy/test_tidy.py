@@ -9,6 +9,7 @@ from typing import Final
 
 import pytest
 
+from tests.support import spread
 from tests.tidy import rules
 from tests.tidy.rules import Source, parsed
 
@@ -60,6 +61,14 @@ def test_the_tree_keeps_the_rule(rule: Rule) -> None:
 def test_every_module_is_used() -> None:
     """No module of a room is left over from something that is gone."""
     assert rules.dead_modules(TREE) == []
+
+
+def test_what_asks_servers_of_the_session_shares_them() -> None:
+    """It goes to one worker of pytest-xdist: each would start them anew."""
+    fixtures = {"running", "kafka_bootstrap", "registry_url", "redis_url", "postgres_dsn"}
+    tests = [source for source in TREE if source.path.name.startswith("test_")]
+    asking = {str(one.path) for one in tests if rules.asked_of_others(one) & fixtures}
+    assert asking == set(spread.SHARING)
 
 
 def test_nothing_is_left_unfinished() -> None:
