@@ -89,7 +89,7 @@ class Cluster:
 
     def read_answers(self) -> int:
         """Read what is committed; every answer must be the next count of its key."""
-        for message in self._reader.consume(10_000, 0.2):
+        for message in self._reader.consume(10_000, 0.05):
             assert message.error() is None
             key, count = message.value().split(b"@")[0].split(b"=")
             assert message.partition() == partition_of(key, PARTITIONS)

@@ -5,6 +5,7 @@ import threading
 import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +62,9 @@ def test_killed_gateway_costs_no_answer_and_no_stock(gateway: GatewayProcess) ->
             first = _until_killed(gateway, bodies)
             cut_off += sum(answer is None for answer in first)
             gateway.start()
-            again = [shop.post("onhand/reserve", body).json() for body in bodies]
+            with ThreadPoolExecutor(8) as pool:
+                retried = pool.map(partial(shop.post, "onhand/reserve"), bodies)
+                again = [answer.json() for answer in retried]
             assert {answer["statusCode"] for answer in again} == {200}
             assert all(a in (None, b) for a, b in zip(first, again, strict=True))
         assert cut_off > 0
@@ -344,7 +347,10 @@ def test_redis_user_and_password_reach_the_view(running: Settings, home: Path) -
 
 def test_redis_that_is_gone_stops_queries_alone(running: Settings, home: Path) -> None:
     """Without Redis a query is 503 with Retry-After, never an error of ours; writes go on."""
-    nowhere = {"REDIS_URL": f"redis://127.0.0.1:{free_port()}/0"}
+    nowhere = {
+        "REDIS_URL": f"redis://127.0.0.1:{free_port()}/0",
+        "HOLDFAST_GATEWAY_CONSISTENCY_MS": "500",  # It would wait as long to see the write.
+    }
     with gateway_process(running, home, nowhere) as process, process.client() as client:
         shop = shop_of(client)
         assert shop.post("onhand", shop.change(3)).json()["statusCode"] == 200

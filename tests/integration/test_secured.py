@@ -13,7 +13,8 @@ import signal
 import subprocess
 import sys
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Final
 
@@ -241,33 +242,44 @@ UNTRUSTED: Final = "set KAFKA_SSL_CAFILE"
 PROTOCOL: Final = "check that KAFKA_SECURITY_PROTOCOL is the one of the listener"
 
 
-@pytest.fixture(params=["password", "user", "mechanism", "certificate", "protocol"])
-def kept_out(
-    request: pytest.FixtureRequest, topics: Environment, tmp_path: Path
-) -> tuple[Environment, str]:
-    """An environment that is wrong in one thing, and what must be said about it."""
-    stranger, _ = certificate(tmp_path)
-    wrong: dict[str, tuple[Environment, str]] = {
-        "password": ({"KAFKA_SASL_PASSWORD": WRONG}, LOGIN),
-        "user": ({"KAFKA_SASL_USERNAME": "nobody"}, LOGIN),
-        "mechanism": ({"KAFKA_SASL_MECHANISM": "SCRAM-SHA-256"}, LOGIN),
-        "certificate": ({"KAFKA_SSL_CAFILE": str(stranger)}, UNTRUSTED),
-        "protocol": ({"KAFKA_SECURITY_PROTOCOL": "PLAINTEXT"}, PROTOCOL),
-    }
-    changed, told = wrong[request.param]
-    return {**topics, **changed}, told
+WRONGS: Final = {
+    "password": ({"KAFKA_SASL_PASSWORD": WRONG}, LOGIN),
+    "user": ({"KAFKA_SASL_USERNAME": "nobody"}, LOGIN),
+    "mechanism": ({"KAFKA_SASL_MECHANISM": "SCRAM-SHA-256"}, LOGIN),
+    "certificate": ({"KAFKA_SSL_CAFILE": "{stranger}"}, UNTRUSTED),
+    "protocol": ({"KAFKA_SECURITY_PROTOCOL": "PLAINTEXT"}, PROTOCOL),
+}
+"""What is wrong, and what must be said about it."""
 
 
-def test_client_that_is_kept_out_says_why(kept_out: tuple[Environment, str]) -> None:
+@pytest.fixture(scope="module")
+def wrong_in(
+    topics: Environment, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[str], Environment]:
+    """An environment that is wrong in one thing."""
+    stranger, _ = certificate(tmp_path_factory.mktemp("stranger"))
+
+    def environment(wrong: str) -> Environment:
+        changed, _ = WRONGS[wrong]
+        told = {name: value.format(stranger=stranger) for name, value in changed.items()}
+        return {**topics, **told}
+
+    return environment
+
+
+@pytest.mark.parametrize("wrong", WRONGS)
+def test_client_that_is_kept_out_says_why(
+    wrong: str, wrong_in: Callable[[str], Environment]
+) -> None:
     """The channel client's error names the variable to look at, and quotes no secret."""
-    environment, told = kept_out
-    with pytest.raises(ChannelError, match=told) as refused:
-        ChannelClient(settings_of(environment), "web-shop")
+    hasty = msgspec.structs.replace(settings_of(wrong_in(wrong)), connect_timeout_ms=500)
+    with pytest.raises(ChannelError, match=WRONGS[wrong][1]) as refused:
+        ChannelClient(hasty, "web-shop")
     assert not [secret for secret in SECRETS if secret in str(refused.value)]
 
 
 COMMANDS: Final = {
-    "worker": ["worker", "--data-dir", "{logs}/worker-kept-out"],
+    "worker": ["worker", "--data-dir", "{logs}/worker-{wrong}"],
     "connector": ["connector", "run", "--webhook", "0", "--name", "kept-out"],
     "gateway": ["gateway", "--port", "0"],
     "topics": ["topics", "check"],
@@ -275,27 +287,45 @@ COMMANDS: Final = {
 }
 
 
-@pytest.mark.parametrize(
-    ("room", "kept_out"),
-    [
-        ("worker", "password"),
-        ("worker", "certificate"),
-        ("connector", "password"),
-        ("gateway", "certificate"),
-        ("topics", "certificate"),
-        ("person", "password"),
-    ],
-    indirect=["kept_out"],
+KEPT_OUT: Final = (
+    ("worker", "password"),
+    ("worker", "certificate"),
+    ("connector", "password"),
+    ("gateway", "certificate"),
+    ("topics", "certificate"),
+    ("person", "password"),
 )
+"""Room, and what is wrong there."""
+
+Ended = tuple[int, str]
+
+
+def side_by_side(run: Callable[..., Ended], cases: Collection[Any]) -> dict[Any, Ended]:
+    """What commands ended with that were run at once: they wait more than they work."""
+    with ThreadPoolExecutor(len(cases)) as pool:
+        return dict(zip(cases, pool.map(run, cases), strict=True))
+
+
+@pytest.fixture(scope="module")
+def kept_out(wrong_in: Callable[[str], Environment], logs: Path) -> dict[tuple[str, str], Ended]:
+    """What each command ended with that was kept out."""
+
+    def run(case: tuple[str, str]) -> Ended:
+        room, wrong = case
+        words = [word.format(logs=logs, wrong=wrong) for word in COMMANDS[room]]
+        return holdfast(words, wrong_in(wrong), logs / f"{room}-kept-out.log")
+
+    return side_by_side(run, KEPT_OUT)
+
+
+@pytest.mark.parametrize(("room", "wrong"), KEPT_OUT)
 def test_command_that_is_kept_out_ends_and_says_why(
-    room: str, kept_out: tuple[Environment, str], logs: Path
+    room: str, wrong: str, kept_out: dict[tuple[str, str], Ended]
 ) -> None:
     """It ends with an error that names the variable, without a traceback and without a secret."""
-    environment, told = kept_out
-    words = [word.format(logs=logs) for word in COMMANDS[room]]
-    code, said = holdfast(words, environment, logs / f"{room}-kept-out.log")
+    code, said = kept_out[room, wrong]
     assert code not in {0, -signal.SIGKILL}, said
-    assert told in " ".join(said.split()), said
+    assert WRONGS[wrong][1] in " ".join(said.split()), said
     assert "Traceback" not in said
     assert not [secret for secret in SECRETS if secret in said]
 
@@ -595,24 +625,36 @@ def test_no_program_sees_a_topic_without_a_row(
     assert admin.list_topics(timeout=ENDS_WITHIN_S).topics.keys() == named | added
 
 
+@pytest.fixture(scope="module")
+def without_a_right(
+    told_of: Callable[[str], Environment], logs: Path, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, Ended]:
+    """What each command ended with that lacks one."""
+    folder = tmp_path_factory.mktemp("without")
+    (folder / "holdfast.yaml").write_text(dump(PRESETS["2023-11"]()))
+    (folder / "rows.csv").write_text(ROWS)
+
+    def run(user: str) -> Ended:
+        words = {
+            "worker": ["worker", "--data-dir", str(folder / user)],
+            "connector": ["connector", "run", "--file", str(folder / "rows.csv"), "--name", user],
+            "gateway": ["gateway", "--port", "0"],
+            "configuration": ["config", "apply", str(folder / "holdfast.yaml"), "--next"],
+            "topics": ["topics", "create"],
+        }[LACKING[user][0]]
+        return holdfast(words, told_of(user), logs / f"without-{user}.log")
+
+    return side_by_side(run, LACKING)
+
+
 @pytest.mark.parametrize("user", LACKING)
 def test_command_without_a_right_ends_and_says_so(
-    user: str, told_of: Callable[[str], Environment], logs: Path, tmp_path: Path
+    user: str, without_a_right: dict[str, Ended]
 ) -> None:
     """One row left out: the command ends with an error that tells what was refused, untraced."""
-    program, _, told = LACKING[user]
-    (tmp_path / "holdfast.yaml").write_text(dump(PRESETS["2023-11"]()))
-    (tmp_path / "rows.csv").write_text(ROWS)
-    words = {
-        "worker": ["worker", "--data-dir", str(tmp_path / "worker")],
-        "connector": ["connector", "run", "--file", str(tmp_path / "rows.csv"), "--name", user],
-        "gateway": ["gateway", "--port", "0"],
-        "configuration": ["config", "apply", str(tmp_path / "holdfast.yaml"), "--next"],
-        "topics": ["topics", "create"],
-    }[program]
-    code, said = holdfast(words, told_of(user), logs / f"without-{user}.log")
+    code, said = without_a_right[user]
     assert code not in {0, -signal.SIGKILL}, said
-    assert re.search(told, " ".join(said.split())), said
+    assert re.search(LACKING[user][2], " ".join(said.split())), said
     assert "Traceback" not in said
 
 

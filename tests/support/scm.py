@@ -98,7 +98,7 @@ class Reader:
 
     def read(self) -> None:
         """Take in what is there now."""
-        for message in self._consumer.consume(2_000, 0.2):
+        for message in self._consumer.consume(2_000, 0.05):
             assert message.error() is None, message.error()
             if message.topic() == topics.DEAD_LETTERS:
                 letter = self._codec.decode_dead_letter(message.value())
