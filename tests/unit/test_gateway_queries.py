@@ -458,7 +458,7 @@ def test_positions_are_bounded_in_partitions_and_by_who_writes(
     for number in range(CALLERS_MAX):
         positions.wrote(f"caller-{number}", writes[:1])
         positions.wrote("busy", writes[:1])
-    assert positions.of("busy")
+    assert positions.of("busy") == [writes[2], writes[0]]
     assert positions.of("caller-0") == []
     assert len(positions._callers) == CALLERS_MAX
 
