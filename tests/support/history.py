@@ -56,6 +56,7 @@ def _consumer(bootstrap: str, isolation: str, group: str = "checker") -> Consume
             "isolation.level": isolation,
             "auto.offset.reset": "error",
             "fetch.message.max.bytes": 8_388_608,
+            "fetch.wait.max.ms": 20,  # Of many topics the end is waited for.
         }
     )
 
@@ -103,7 +104,7 @@ def scan_topic(
         while any(reached[part] < end for part, end in ends.items()):
             if time.monotonic() > deadline:
                 raise TimeoutError(f"{topic}: read to {reached} of {ends}")
-            yield from _records(consumer.consume(num_messages=10_000, timeout=1.0), reached)
+            yield from _records(consumer.consume(num_messages=10_000, timeout=0.05), reached)
     finally:
         consumer.close()
 
