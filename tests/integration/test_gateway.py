@@ -77,14 +77,13 @@ def _until_killed(gateway: GatewayProcess, bodies: list[Any]) -> list[Any]:
 
     def ask(body: Any) -> Any:
         try:
-            with gateway.client() as client:
-                answer = client.post(BASE + "onhand/reserve", json=body).json()
+            answer = client.post(BASE + "onhand/reserve", json=body).json()
         except httpx.TransportError:
             return None
         answered.release()
         return answer
 
-    with ThreadPoolExecutor(8) as pool:
+    with gateway.client() as client, ThreadPoolExecutor(8) as pool:
         futures = [pool.submit(ask, body) for body in bodies]
         for _ in range(REQUESTS_A_KILL // 3):
             assert answered.acquire(timeout=30)
