@@ -18,6 +18,7 @@ from schemas.topics import CHANGELOG
 READ_WITHIN_S: Final = 300.0  # One partition; a table of 10 million rows takes about a minute.
 KAFKA_TIMEOUT_S: Final = 30.0
 ROWS_A_POLL: Final = 10_000
+POLL_S: Final = 0.05  # Waited for in full whenever the end comes sooner than as many rows.
 
 Rows = dict[bytes, bytes]
 
@@ -59,6 +60,7 @@ def _consumer(settings: Settings, isolation_level: str) -> Consumer:
             "enable.auto.commit": False,
             "isolation.level": isolation_level,
             "auto.offset.reset": "error",
+            "fetch.wait.max.ms": 10,  # The end is told after a fetch that found nothing.
             "log_level": 0,
         }
     )
@@ -75,7 +77,7 @@ def _latest(
             raise Stop(
                 f"{place.topic}, partition {place.partition}: read to {position} of {end} in time"
             )
-        for message in consumer.consume(num_messages=ROWS_A_POLL, timeout=0.5):
+        for message in consumer.consume(num_messages=ROWS_A_POLL, timeout=POLL_S):
             if message.error() is not None:
                 raise KafkaException(message.error())
             key, value = message.key(), message.value()

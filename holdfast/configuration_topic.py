@@ -58,6 +58,9 @@ def history(settings: Settings) -> list[Version]:
 
     """
     with _consumer(settings) as consumer:
+        # Of a topic that it does not know yet the library takes half a second to fetch.
+        with contextlib.suppress(KafkaException):
+            consumer.list_topics(CONFIGURATION, timeout=POLL_S)
         consumer.assign([TopicPartition(CONFIGURATION, 0, OFFSET_BEGINNING)])
         found = [_version(message) for message in _to_the_end(settings, consumer)]
     by_version = {one.version: one for one in found}
@@ -208,6 +211,7 @@ def _consumer(settings: Settings) -> Consumer:
             "enable.auto.commit": False,
             "isolation.level": "read_committed",
             "enable.partition.eof": True,
+            "fetch.wait.max.ms": 10,  # The end is told after a fetch that found nothing.
             "log_level": 0,
         }
     )

@@ -54,6 +54,7 @@ KAFKA_TIMEOUT_S: Final = 30.0
 READ_WITHIN_S: Final = 600.0
 COMMIT_WITHIN_S: Final = 600.0
 WAIT_S: Final = 0.2
+POLL_S: Final = 0.05  # Waited for in full whenever a partition's end comes sooner than a batch.
 BATCH: Final = 10_000
 SHOWN_MAX: Final = 10
 
@@ -407,6 +408,7 @@ def _consumer(settings: Settings, isolation_level: str = "read_committed") -> Co
             "enable.auto.commit": False,
             "isolation.level": isolation_level,
             "auto.offset.reset": "earliest",
+            "fetch.wait.max.ms": 10,  # The end is told after a fetch that found nothing.
             "log_level": 0,
         }
     )
@@ -453,7 +455,7 @@ def _records(settings: Settings, topic: str, number: int, begin: int, end: int) 
         while begin < end and consumer.position([place])[0].offset < end:
             if time.monotonic() > until:
                 raise Stop(f"{topic}-{number} cannot be read to its end in {READ_WITHIN_S:.0f} s")
-            for message in consumer.consume(num_messages=BATCH, timeout=WAIT_S):
+            for message in consumer.consume(num_messages=BATCH, timeout=POLL_S):
                 if message.error() is not None:
                     raise Stop(f"{topic}-{number}: {message.error().str()}")
                 yield message

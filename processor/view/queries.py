@@ -71,6 +71,9 @@ class RedisQueries:
 
     async def close(self) -> None:
         """See `Queries.close`."""
+        if self._look is not None:  # It would connect anew.
+            self._look.cancel()
+            await asyncio.wait([self._look])
         await self._reader.close()
 
     # Stock.

@@ -260,6 +260,7 @@ def read_position(settings: ConnectorSettings, key: bytes) -> bytes | None:
             "enable.auto.commit": False,
             "isolation.level": "read_committed",
             "enable.partition.eof": True,
+            "fetch.wait.max.ms": 10,  # The end is told after a fetch that found nothing.
             "error_cb": lambda _error: None,
             "log_level": 0,
         }

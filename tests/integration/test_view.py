@@ -201,6 +201,23 @@ async def test_a_caller_sees_its_own_write(
         assert not await queries.reached(99, topics.REQUESTS, 0, 0.01)
 
 
+async def test_closed_while_it_waits_for_a_write_it_leaves_no_connection(
+    followed: ViewSettings,
+) -> None:
+    """What looks for a write on its own, after its caller has gone, ends with the rest."""
+    for _ in range(10):  # Not every one is in its pause.
+        queries = RedisQueries(followed)
+        for within_s in (0.1, 0.0001):  # Once positions are known, a look begins with a pause.
+            assert not await queries.reached(0, topics.REQUESTS, 10**12, within_s)
+        look = queries._look
+        assert look is not None
+        await queries.close()
+        await asyncio.wait([look])
+        pool = queries._reader._redis.connection_pool
+        left = [*pool._available_connections, *pool._in_use_connections]
+        assert not [one for one in left if one.is_connected]
+
+
 async def _reached_anywhere(queries: RedisQueries, answer: ReservationResult) -> bool:
     """Wait for the answer's record; its partition is where its hold's decision was made."""
     decision = await eventually_async(lambda: queries.decision(answer.request_id))
