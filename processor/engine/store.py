@@ -13,7 +13,15 @@ from pathlib import Path
 from typing import Any, Final
 
 import msgspec
-from rocksdict import BlockBasedOptions, Cache, Options, Rdict, WriteBatch, WriteOptions
+from rocksdict import (
+    BlockBasedIndexType,
+    BlockBasedOptions,
+    Cache,
+    Options,
+    Rdict,
+    WriteBatch,
+    WriteOptions,
+)
 
 # Keys beginning with this byte are the engine's and never reach the changelog.
 _POSITION_KEY: Final = b"\x00position"
@@ -22,6 +30,7 @@ _POSITION: Final = struct.Struct(">qq")
 WRITE_BUFFER_BYTES: Final = 32 * 1024 * 1024  # Per partition, times two: memory against flushes.
 WRITE_BUFFERS: Final = 2
 BLOCK_BYTES: Final = 8 * 1024
+METADATA_BLOCK_BYTES: Final = 4 * 1024
 BLOOM_BITS: Final = 10  # One percent of lookups of an unknown request id touch a block.
 
 Derive = Callable[[bytes, bytes], Iterable[tuple[bytes, bytes]]]
@@ -53,6 +62,11 @@ def _options(cache: Cache) -> Options:
     table.set_block_size(BLOCK_BYTES)
     table.set_bloom_filter(BLOOM_BITS, block_based=False)
     table.set_cache_index_and_filter_blocks(True)
+    # In pieces: the index of a large file is beyond what a small cache keeps of one block, and was
+    # read and unpacked for every seek (340 us instead of 38).
+    table.set_index_type(BlockBasedIndexType.two_level_index_search())
+    table.set_partition_filters(True)
+    table.set_metadata_block_size(METADATA_BLOCK_BYTES)
     table.set_pin_l0_filter_and_index_blocks_in_cache(True)
     options = Options(raw_mode=True)
     options.create_if_missing(True)
@@ -105,7 +119,10 @@ class PartitionStore:
 
     def _open(self) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        self._db = Rdict(str(self.path), options=_options(self._cache))
+        options = _options(self._cache)
+        # Named as a column family, too: for a database that is there already rocksdict otherwise
+        # takes the options that are stored with it, and no cache of ours can be among them.
+        self._db = Rdict(str(self.path), options=options, column_families={"default": options})
         write_options = WriteOptions()
         write_options.disable_wal = True
         self._db.set_write_options(write_options)

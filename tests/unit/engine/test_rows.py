@@ -1,9 +1,11 @@
 """The overlay: uncommitted rows over committed ones."""
 
+from hashlib import sha512
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings, strategies as st
+from rocksdict import Cache
 
 from processor.engine.rows import PartitionRows
 from processor.engine.store import PartitionStore, Position, shared_cache
@@ -11,7 +13,7 @@ from processor.engine.store import PartitionStore, Position, shared_cache
 GROUPED = {ord("H"): 3}
 
 
-def open_store(path: Path, topic_id: str = "topic-1") -> PartitionStore:
+def open_store(path: Path, topic_id: str = "topic-1", cache: Cache | None = None) -> PartitionStore:
     """Store whose H rows derive an index row X + value + key."""
 
     def derive(key: bytes, value: bytes) -> list[tuple[bytes, bytes]]:
@@ -19,7 +21,7 @@ def open_store(path: Path, topic_id: str = "topic-1") -> PartitionStore:
 
     return PartitionStore(
         path,
-        cache=shared_cache(1 << 20),
+        cache=cache or shared_cache(1 << 20),
         topic_id=topic_id,
         derive=derive,
         indexed_kinds=frozenset(b"H"),
@@ -32,6 +34,20 @@ class Record:
     def __init__(self, key: bytes, value: bytes | None) -> None:
         self.key = key
         self.value = value
+
+
+def test_a_database_that_was_there_is_read_through_the_workers_cache(tmp_path: Path) -> None:
+    """Its blocks are kept in the cache that bounds the worker's memory, and no more than fit."""
+    store = open_store(tmp_path / "db")
+    keys = [b"P%05d" % number for number in range(4_000)]
+    changes: dict[bytes, bytes | None] = {key: sha512(key).digest() * 16 for key in keys}
+    store.apply(changes, Position(1, 0, "topic-1"))
+    store.close()
+    cache_bytes = 1 << 20
+    cache = shared_cache(cache_bytes)
+    store = open_store(tmp_path / "db", cache=cache)
+    assert [store.get(key) for key in keys] == list(changes.values())
+    assert cache_bytes / 2 < cache.get_usage() < 2 * cache_bytes
 
 
 def test_uncommitted_rows_are_read_but_not_stored(tmp_path: Path) -> None:
