@@ -41,8 +41,19 @@ def topic(kafka_bootstrap: str, fresh: Callable[[str], str]) -> str:
 
 
 def producer(bootstrap: str) -> Producer:
-    """A producer outside transactions, with room for all."""
-    return Producer({"bootstrap.servers": bootstrap, "linger.ms": 5, "message.max.bytes": 200_000})
+    """A producer outside transactions, with room for all.
+
+    Idempotent, as one of transactions is: else what a fresh topic refuses at first, its leader not
+    known yet, is sent again behind what came after it.
+    """
+    return Producer(
+        {
+            "bootstrap.servers": bootstrap,
+            "enable.idempotence": True,
+            "linger.ms": 5,
+            "message.max.bytes": 200_000,
+        }
+    )
 
 
 def content(
