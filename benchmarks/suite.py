@@ -44,20 +44,18 @@ SESSIONS: Final = (
     Session(
         "spread",
         "spread",
-        9,
+        7,
         Options(requests=300_000),
         ("kstreams", "faust", "postgres", "redis"),
     ),
-    Session("hot", "hot", 3, Options(requests=200_000, partitions=1), ("postgres",)),
-    Session("mixed", "mixed", 2.5, Options(requests=200_000)),
+    Session("hot", "hot", 2.5, Options(requests=200_000, partitions=1), ("postgres",)),
+    Session("mixed", "mixed", 1.5, Options(requests=200_000)),
     Session("latency", "latency", 2.5, Options(seconds=10)),
     Session("latency-half", "latency", 2.5, Options(seconds=6), half_rate=True),
-    Session("recovery", "recovery", 1, Options(requests=500_000), once=True),
-    Session("failover", "failover", 1.5, Options(requests=500_000), once=True),
-    Session(
-        "failover-standby", "failover", 1.5, Options(requests=500_000, standby=True), once=True
-    ),
-    Session("holds", "holds", 3, Options(requests=200_000), once=True),
+    Session("recovery", "recovery", 0.5, Options(requests=500_000), once=True),
+    Session("failover", "failover", 1, Options(requests=500_000), once=True),
+    Session("failover-standby", "failover", 1, Options(requests=500_000, standby=True), once=True),
+    Session("holds", "holds", 1.5, Options(requests=200_000), once=True),
 )
 
 
