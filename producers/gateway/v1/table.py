@@ -127,7 +127,8 @@ OPERATIONS: Final[tuple[Operation, ...]] = (
         "/v1/holds",
         "read",
         holds.listed,
-        "Holds by product, place, order, channel, reservation or expiry; oldest first",
+        "Holds by product, warehouse, order, channel, reservation or expiry; oldest first, and "
+        "warehouse by warehouse where none of these is given",
         shapes.HoldsShape,
         parameters=bodies.HoldsParameters,
         refusals=(503,),
