@@ -6,6 +6,7 @@ can read. The same seed and the same answers give the same records.
 """
 
 import random
+import threading
 from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Final, NamedTuple
@@ -99,6 +100,7 @@ class Load:
         self.prefix = f"s{seed}"
         self.count = 0
         self.asked: dict[str, tuple[str, dict[str, str]]] = {}
+        self._asking = threading.Lock()  # One thread asks, another learns what was answered.
         self.granted: deque[Granted] = deque(maxlen=REMEMBERED_MAX)
         self.shipments: deque[Shipment] = deque(maxlen=REMEMBERED_MAX)
         self.sent: deque[tuple[Draft, Fields]] = deque(maxlen=REMEMBERED_MAX)
@@ -154,7 +156,8 @@ class Load:
 
     def learn(self, result: Fields) -> None:
         """Remember what a result granted."""
-        asked = self.asked.pop(result["request_id"], None)
+        with self._asking:
+            asked = self.asked.pop(result["request_id"], None)
         if asked is None or not result["lines"]:
             return
         line = result["lines"][0]
@@ -200,9 +203,10 @@ class Load:
         draft = self.addressed(topics.REQUESTS, line["dimensions"], fields)
         self.sent.append((draft, fields))
         if action == "RESERVE":
-            self.asked[request_id] = (product_id, line["dimensions"])
-            if len(self.asked) > ASKED_MAX:
-                self.asked.pop(next(iter(self.asked)), None)
+            with self._asking:
+                self.asked[request_id] = (product_id, line["dimensions"])
+                if len(self.asked) > ASKED_MAX:
+                    del self.asked[next(iter(self.asked))]
         return draft
 
     def addressed(self, topic: str, dimensions: dict[str, str], fields: Fields) -> Draft:
