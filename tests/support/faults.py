@@ -8,6 +8,7 @@ import signal
 from collections.abc import Callable
 from typing import Final
 
+from processor.engine.faults import EXIT_FAULT
 from tests.support.site import Site
 from tests.support.worker_process import WorkerProcess
 
@@ -77,12 +78,11 @@ def crash_at(point: str) -> Fault:
     def crash(site: Site, requests: int) -> None:
         worker = _running(site)
         site.stop(worker)
-        worker.start_to_crash(point, site.random.randrange(CRASH_AFTER_BATCHES_MAX))
-        site.starts += 1
-        site.wait("a member", lambda: site.owning(1) or not worker.alive, CRASH_WITHIN_S)
+        _start_to_crash(site, worker, point)
         site.feeder.order(requests)
-        site.wait("the crash", lambda: _has_ended(site, worker), CRASH_WITHIN_S)
-        code = worker.wait_exit()
+        while (code := _end_of(site, worker)) == EXIT_FAULT:  # Before it came to the point.
+            site.count_revival(worker)
+            _start_to_crash(site, worker, point)
         assert code == CRASH_EXIT_CODE, f"{point}: ended with {code}\n{worker.log_tail()}"
         site.kills += 1
         site.start_again(worker)
@@ -90,6 +90,17 @@ def crash_at(point: str) -> Fault:
 
     crash.__name__ = f"crash {point}"
     return crash
+
+
+def _start_to_crash(site: Site, worker: WorkerProcess, point: str) -> None:
+    worker.start_to_crash(point, site.random.randrange(CRASH_AFTER_BATCHES_MAX))
+    site.starts += 1
+    site.wait("a member", lambda: site.owning(1) or not worker.alive, CRASH_WITHIN_S)
+
+
+def _end_of(site: Site, worker: WorkerProcess) -> int:
+    site.wait("the crash", lambda: _has_ended(site, worker), CRASH_WITHIN_S)
+    return worker.wait_exit()
 
 
 def _has_ended(site: Site, worker: WorkerProcess) -> bool:

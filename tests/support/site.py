@@ -106,11 +106,20 @@ class Site(msgspec.Struct, kw_only=True):
         """Start every worker again that should run and has ended."""
         for worker in self.workers:
             if worker.wanted and not worker.alive:
-                self.say(f"{worker.name} ended by itself with {worker.exit_code}: started again")
-                self.revived += 1
-                if self.revived > REVIVED_MAX:
-                    raise StuckError(f"workers keep ending\n{self.describe()}")
+                self.count_revival(worker)
                 self.start_again(worker)
+
+    def count_revival(self, worker: WorkerProcess) -> None:
+        """Say that a worker ended by itself and is started again.
+
+        Raises:
+            StuckError: they end too often.
+
+        """
+        self.say(f"{worker.name} ended by itself with {worker.exit_code}: started again")
+        self.revived += 1
+        if self.revived > REVIVED_MAX:
+            raise StuckError(f"workers keep ending\n{self.describe()}")
 
     def wait(self, what: str, condition: Callable[[], bool], within_s: float) -> None:
         """Wait for a condition, as a supervisor.
