@@ -229,16 +229,13 @@ class Plan:
 
     def _hold(self, key: bytes, value: bytes | None, old: bytes | None) -> None:
         entries = [] if value is None else hold_entries(key, value)
-        if old is None:
-            fresh = entries
-        else:
-            gone = hold_entries(key, old)
-            fresh = [entry for entry in entries if entry not in gone]
-            for end, member in gone:
-                if (end, member) not in entries:
-                    self._unindexed[end].append(member)
-        for end, member in fresh:
-            self._indexed[end] += (0, member)
+        gone = [] if old is None else hold_entries(key, old)
+        for end, member in gone:
+            if (end, member) not in entries:
+                self._unindexed[end].append(member)
+        for end, member in entries:
+            if (end, member) not in gone:
+                self._indexed[end] += (0, member)
         if value is None:
             self._removed[b"h"].append(key)
             return

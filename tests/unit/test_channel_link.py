@@ -23,14 +23,11 @@ from schemas.codec import Codec
 from schemas.messages import (
     DeadLetter,
     InventoryEvent,
-    InventoryTransaction,
-    MeasureChange,
-    RequestLine,
-    ReservationRequest,
     ReservationResult,
 )
 from schemas.registry import FixedSchemaIds
 from tests.support.eventually import eventually
+from tests.support.records import on_hand_change, reservation
 
 pytestmark = pytest.mark.timeout(10)  # A deadline that is not taken off is looked at for ever.
 
@@ -228,21 +225,13 @@ class Bench:
 
     def parcel(self, number: int, request_id: str, *, quantity: int = 1) -> Parcel:
         """A record for partition `number` modulo 2."""
-        line = RequestLine("P", "", {"siteid": "1"}, "iv.softreserved", quantity)
-        record = ReservationRequest(request_id, "RESERVE", "usmf", "web", [line])
+        record = reservation(request_id, quantity)
         slot = Slot(topics.REQUESTS, number % 2, request_id)
         return Parcel(slot, KEY, CODEC.encode_request(record), self.deliver, number)
 
     def change(self, number: int, event_id: str) -> Parcel:
         """An on-hand change for partition `number` modulo 2."""
-        record = InventoryTransaction(
-            event_id=event_id,
-            organization_id="usmf",
-            product_id="P",
-            dimensions={"siteid": "1"},
-            source="api",
-            changes=[MeasureChange("pos.inbound", 1)],
-        )
+        record = on_hand_change(event_id)
         slot = Slot(topics.TRANSACTIONS, number % 2, event_id)
         return Parcel(slot, KEY, CODEC.encode_transaction(record), self.deliver, number)
 

@@ -24,13 +24,10 @@ from schemas import topics
 from schemas.codec import Codec
 from schemas.messages import (
     InventoryEvent,
-    InventoryTransaction,
-    MeasureChange,
-    RequestLine,
-    ReservationRequest,
     ReservationResult,
 )
 from schemas.registry import FixedSchemaIds
+from tests.support.records import on_hand_change, reservation
 
 KEYS: Final = (b"usmf|1|11", b"usmf|2|21", b"usmf|1|12")
 IN_FLIGHT_MAX: Final = 10
@@ -135,22 +132,12 @@ async def scripted(monkeypatch: pytest.MonkeyPatch) -> Scripted:
 
 def sending(record_id: str, key: int = 0) -> Sending:
     """A reservation."""
-    line = RequestLine("P", "", {"siteid": "1"}, "iv.softreserved", 1)
-    record = ReservationRequest(record_id, "RESERVE", "usmf", "web", [line])
-    return Sending(record, KEYS[key])
+    return Sending(reservation(record_id), KEYS[key])
 
 
 def change(record_id: str, key: int = 0) -> Sending:
     """An on-hand change."""
-    record = InventoryTransaction(
-        event_id=record_id,
-        organization_id="usmf",
-        product_id="P",
-        dimensions={"siteid": "1"},
-        source="api",
-        changes=[MeasureChange("pos.inbound", 1)],
-    )
-    return Sending(record, KEYS[key])
+    return Sending(on_hand_change(record_id), KEYS[key])
 
 
 async def settled(
