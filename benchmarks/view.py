@@ -45,9 +45,9 @@ QUESTIONS_S: Final = 5
 METHOD: Final = (
     "percentiles: view lag, from append of a result to the view's position beyond its request "
     f"(looked at every {LOOK_EVERY_S * 1000:g} ms), in an open loop of decisions, "
-    f"once {WARM_UP_S} s at the same rate are caught up with; CPU of the view process a decision; queries_per_s: one product by colour, "
-    f"{UNDER_WAY} under way, "
-    f"without HTTP; query_p99_ms: open loop at {QUESTIONS_RATE}/s, from the instant due"
+    f"once {WARM_UP_S} s at the same rate are caught up with; CPU of the view process a "
+    f"decision; queries_per_s: one product by colour, {UNDER_WAY} under way, without "
+    f"HTTP; query_p99_ms: open loop at {QUESTIONS_RATE}/s, from the instant due"
 )
 
 
