@@ -13,6 +13,7 @@ from typing import Final
 from processor.engine import metrics
 from processor.engine.ports import Outputs
 from schemas.limits import CORRELATION_BYTES_MAX, REPLY_BYTES_MAX
+from schemas.partitioning import partition_of
 
 REPLY_TOPIC: Final = "kafka_replyTopic"
 REPLY_PARTITION: Final = "kafka_replyPartition"
@@ -40,7 +41,11 @@ class Replies:
         if refused:
             metrics.REPLIES_REFUSED.labels(refused).inc()
             return
-        number = None if partition is None else int.from_bytes(partition, "big")
+        number = (
+            partition_of(key, self._partitions[topic])
+            if partition is None
+            else int.from_bytes(partition, "big")
+        )
         back = [] if correlation is None else [(CORRELATION_ID, correlation)]
         outputs.addressed.append((topic, number, key, value, back))
 

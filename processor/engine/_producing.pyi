@@ -1,17 +1,8 @@
-from confluent_kafka import Producer
-
-class QuickBatches:
-    def __init__(
-        self, producer: Producer, produce_batch: int, topic_new: int, topic_destroy: int
-    ) -> None: ...
-    def queue(
-        self, topic: str, partition: int, messages: list[tuple[bytes | None, bytes | None]]
-    ) -> tuple[int, int]: ...
-    def queue_rows(
-        self,
-        topic: str,
-        partition: int,
-        rows: dict[bytes, bytes | None],
-        local_kinds: bytes,
-        omitted: bytes,
-    ) -> tuple[int, int]: ...
+class Encoder:
+    def __init__(self, producer_id: int, epoch: int, timestamp_ms: int, bytes_max: int) -> None: ...
+    def batches(
+        self, messages: list[tuple[bytes | None, bytes | None]], sequence: int
+    ) -> list[tuple[bytes, int]]: ...
+    def batches_of_rows(
+        self, rows: dict[bytes, bytes | None], local_kinds: bytes, sequence: int
+    ) -> list[tuple[bytes, int]]: ...

@@ -21,16 +21,16 @@ import msgspec
 import structlog
 from faust.serializers.schemas import Schema
 
+from processor.engine.brokers import Brokers
 from processor.engine.cycle import Cycle
 from processor.engine.faults import crash_points, fail_stop
-from processor.engine.membership import check_layout
 from processor.engine.ownership import EngineTableManager, Kafka, Ownership
 from processor.engine.ports import Domain
 from processor.engine.record_batches import replace_parsing
 from processor.engine.restore import OffsetReader, Restorer
 from processor.engine.standby import Standby
 from processor.engine.ticks import TICK_SECONDS, Ticker
-from processor.engine.transaction import TransactionWriter
+from processor.engine.transaction import CALL_SECONDS_MAX, TransactionWriter
 from processor.engine.transport import BatchTransport, Polled
 
 INIT_TIMEOUT_S: Final = 60.0  # Fencing waits for what an earlier incarnation left open.
@@ -148,13 +148,7 @@ class EngineApp(faust.App):
 
 
 def create_app(settings: EngineSettings, domain: Domain, kafka: Kafka) -> EngineApp:
-    """Build the app; nothing is connected before it starts.
-
-    Raises:
-        Fault: librdkafka's group metadata has another layout than the one fencing relies on.
-
-    """
-    check_layout(settings.group_instance_id)
+    """Build the app; nothing is connected before it starts."""
     replace_parsing()
     app = EngineApp(
         settings.app_id,
@@ -201,11 +195,13 @@ def create_app(settings: EngineSettings, domain: Domain, kafka: Kafka) -> Engine
 def _wire(app: EngineApp, settings: EngineSettings, domain: Domain, kafka: Kafka) -> None:
     reach = crash_points(settings.crash_at, settings.crash_after)
     executor = ThreadPoolExecutor(1, thread_name_prefix="offsets")
+    name = f"{settings.app_id}-{_instance_name(settings)}"
     app.writer = TransactionWriter(
-        kafka.librdkafka(),
-        transactional_id=f"{settings.app_id}-{_instance_name(settings)}",
+        Brokers(kafka.aiokafka(), client_id=name, answer_within_s=CALL_SECONDS_MAX),
+        transactional_id=name,
         transaction_timeout_ms=settings.session_timeout_ms,
         changelog=app.changelog,
+        output_topics=tuple(domain.output_topics),
         dead_letters=domain.dead_letter_topic,
         local_kinds=domain.local_kinds,
         reach=reach,

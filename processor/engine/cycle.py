@@ -109,7 +109,6 @@ class WorkerAssignment:
         self, membership: Membership, partitions: dict[int, OwnedPartition], sources: Sequence[str]
     ) -> None:
         self.membership = membership
-        self.group_metadata = membership.metadata()
         self.partitions = partitions
         self.generation = membership.generation
         self.sources = {TP(topic, number) for number in partitions for topic in sources}
@@ -231,8 +230,9 @@ class Cycle:
             fail_stop("the transaction under way did not end before the partitions had to go")
 
     def close(self) -> None:
-        """End the commit thread."""
+        """End the commit thread, and the producer's connections."""
         self._executor.shutdown(wait=True)
+        self._writer.close()
 
     # Records come in.
 
@@ -319,7 +319,7 @@ class Cycle:
     def _seal(self, assignment: WorkerAssignment, opened: _OpenBatch) -> SealedBatch:
         partitions = assignment.partitions
         return SealedBatch(
-            group_metadata=assignment.group_metadata,
+            membership=assignment.membership,
             offsets={
                 (topic, number): partitions[number].positions[topic]
                 for number, topics in opened.touched.items()

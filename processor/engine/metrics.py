@@ -17,6 +17,11 @@ BATCHES = Counter("holdfast_batches_committed_total", "Kafka transactions commit
 ABORTED = Counter(
     "holdfast_batches_aborted_total", "Kafka transactions aborted; their records are read again."
 )
+TRANSACTION_RETRIES = Counter(
+    "holdfast_transaction_retries_total",
+    "Requests of a transaction asked again: leaders moved, or a broker was away.",
+    ["step"],
+)
 BATCH_RECORDS = Histogram(
     "holdfast_batch_records",
     "Source records per transaction.",

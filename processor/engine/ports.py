@@ -71,8 +71,8 @@ class Outputs:
     Attributes:
         messages: topic (of `Domain.output_topics`) to messages. They go to the partition of the
             same number, dead letters to the one partition of their topic.
-        addressed: messages with headers for topics of the requester's choice: (topic, partition or
-            None, key, value, headers); these are produced one by one.
+        addressed: messages with headers for topics of the requester's choice: (topic, partition,
+            key, value, headers).
 
     """
 
@@ -80,9 +80,7 @@ class Outputs:
 
     def __init__(self, topics: Iterable[str]) -> None:
         self.messages: dict[str, list[Message]] = {topic: [] for topic in topics}
-        self.addressed: list[
-            tuple[str, int | None, bytes | None, bytes, list[tuple[str, bytes]]]
-        ] = []
+        self.addressed: list[tuple[str, int, bytes | None, bytes, list[tuple[str, bytes]]]] = []
 
     def __len__(self) -> int:
         return sum(map(len, self.messages.values())) + len(self.addressed)

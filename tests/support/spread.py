@@ -32,7 +32,7 @@ SHARING: Final = (
     "tests/integration/test_gateway.py",
     "tests/integration/test_reply_topic.py",
     "tests/integration/test_secured.py",
-    "tests/integration/test_producing.py",
+    "tests/integration/test_transaction.py",
     "tests/contract/test_partitioning.py",
     "tests/contract/test_registry.py",
     "tests/contract/test_topics.py",

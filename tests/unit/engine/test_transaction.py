@@ -1,0 +1,463 @@
+"""What the transactional producer does about every kind of answer, with brokers that are told."""
+
+from collections.abc import Callable, Iterator
+from typing import Any, cast
+
+import pytest
+from confluent_kafka import KafkaError
+
+from processor.engine import transaction
+from processor.engine.brokers import Brokers, Unreachable
+from processor.engine.faults import Fault
+from processor.engine.membership import Membership
+from processor.engine.ports import Outputs
+from processor.engine.transaction import Aborted, SealedBatch, TransactionWriter
+
+MEMBER = Membership("group", "member", 4, None)
+WAITS = KafkaError.CONCURRENT_TRANSACTIONS
+MOVED = KafkaError.NOT_LEADER_FOR_PARTITION
+TRANSACTION_ABORTABLE = 120
+
+Refusals = dict[str, list[int | Exception]]
+
+
+class Told:
+    """Stands in for `Brokers`: keeps what it was asked, and answers well unless told otherwise.
+
+    `refusals`: name of a request to what its next answers are, an error code or an exception; 0
+    answers well. Partition 0 is led by broker 0, partition 1 by broker 1.
+    """
+
+    def __init__(self, *, protected: bool) -> None:
+        self.protected = protected
+        self.refusals: Refusals = {}
+        self.asked: list[tuple[str, Any]] = []
+        self.looks = 0
+        self.ends: dict[tuple[str, int], int] = {}
+
+    async def connect(self, _topics: set[str]) -> None:
+        """Nothing is connected."""
+
+    async def close(self) -> None:
+        """Nothing was."""
+
+    async def protect_transactions(self) -> bool:
+        """As told."""
+        return self.protected
+
+    async def follow(self, _topic: str) -> None:
+        """All leaders are known."""
+
+    def leader(self, _topic: str, partition: int) -> int | None:
+        """Each partition has a broker of its own."""
+        return partition
+
+    async def look_again(self) -> None:
+        """Count it."""
+        self.looks += 1
+
+    async def ask(self, _node: int | None, request: Any) -> Any:
+        """Answer as told."""
+        name = type(request).__name__
+        self.asked.append((name, request))
+        refusal = next(iter(self.refusals.get(name, [])), 0)
+        if self.refusals.get(name):
+            self.refusals[name].pop(0)
+        if isinstance(refusal, Exception):
+            raise refusal
+        answers = {
+            "InitProducerId": self._epoch,
+            "AddPartitionsToTxn": self._named,
+            "AddOffsetsToTxn": self._added,
+            "Produce": self._written,
+            "TxnOffsetCommit": self._offsets,
+            "EndTxn": self._ended,
+        }
+        return answers[name.removesuffix("Implied").removesuffix("Next")](request, refusal)
+
+    async def ask_coordinator(self, _kind: Any, _name: str, request: Any) -> Any:
+        """One broker coordinates everything."""
+        return await self.ask(0, request)
+
+    def names(self) -> list[str]:
+        """What was asked, in order."""
+        return [name for name, _ in self.asked]
+
+    def requests(self, name: str) -> list[Any]:
+        """The requests of one kind."""
+        return [request for asked, request in self.asked if asked == name]
+
+    def _epoch(self, request: Any, code: int) -> Any:
+        epoch = request.producer_epoch + 1
+        return request.RESPONSE_TYPE(0, code, 900 + len(self.asked), epoch, {})
+
+    def _named(self, request: Any, code: int) -> Any:
+        topics: list[Any] = [
+            (t, [(n, code, {}) for n in numbers], {}) for t, numbers, _ in request.topics
+        ]
+        return request.RESPONSE_TYPE(0, topics, {})
+
+    def _added(self, request: Any, code: int) -> Any:
+        return request.RESPONSE_TYPE(0, code, {})
+
+    def _written(self, request: Any, code: int) -> Any:
+        """An error is the first partition's; the others are written."""
+        topics: list[Any] = []
+        for topic, partitions, _ in request.topics:
+            answers: list[Any] = []
+            for number, _records, _ in partitions:
+                base = self.ends.setdefault((topic, number), 100)
+                answers.append((number, code, base if not code else -1, -1, 0, [], None, {}))
+                code = 0
+            topics.append((topic, answers, {}))
+        return request.RESPONSE_TYPE(topics, 0, {})
+
+    def _offsets(self, request: Any, code: int) -> Any:
+        topics: list[Any] = [
+            (t, [(p[0], code, {}) for p in parts], {}) for t, parts, _ in request.topics
+        ]
+        return request.RESPONSE_TYPE(0, topics, {})
+
+    def _ended(self, request: Any, code: int) -> Any:
+        if self.protected:
+            return request.RESPONSE_TYPE(
+                0, code, request.producer_id, request.producer_epoch + 1, {}
+            )
+        return request.RESPONSE_TYPE(0, code, {})
+
+
+@pytest.fixture(params=[True, False], ids=["protected", "named"])
+def told(request: pytest.FixtureRequest) -> Told:
+    """Brokers with transactions that protect themselves, and without."""
+    return Told(protected=request.param)
+
+
+@pytest.fixture
+def start(told: Told) -> Iterator[Callable[..., TransactionWriter]]:
+    """Makes a started writer over them; what its start asked is forgotten."""
+    made: list[TransactionWriter] = []
+
+    def begin(**others: Any) -> TransactionWriter:
+        writer = TransactionWriter(
+            cast("Brokers", told),
+            transactional_id="id",
+            transaction_timeout_ms=10_000,
+            changelog="log",
+            output_topics=("out", "dead"),
+            dead_letters="dead",
+            local_kinds=frozenset(b"X"),
+            reach=others.get("reach", lambda _: None),
+        )
+        made.append(writer)
+        writer.start(1.0)
+        told.asked.clear()
+        return writer
+
+    yield begin
+    for writer in made:
+        writer.close()
+
+
+def batch(partitions: tuple[int, ...] = (0,), rows: int = 1) -> SealedBatch:
+    """Rows, one result each, and offsets of some partitions."""
+    outputs = {number: Outputs(("out", "dead")) for number in partitions}
+    for out in outputs.values():
+        out.messages["out"].append((b"id", b"result"))
+    return SealedBatch(
+        membership=MEMBER,
+        offsets={("in", number): 7 for number in partitions},
+        rows={
+            number: {**{b"R%d" % row: b"v" for row in range(rows)}, b"W": b"watermark"}
+            for number in partitions
+        },
+        outputs=outputs,
+        records=len(partitions),
+    )
+
+
+def produce(told: Told) -> str:
+    """Name of the request that carries records."""
+    return "ProduceImplied" if told.protected else "Produce"
+
+
+def end(told: Told) -> str:
+    """Name of the request that ends a transaction."""
+    return "EndTxnNext" if told.protected else "EndTxn"
+
+
+def offsets(told: Told) -> str:
+    """Name of the request that carries offsets."""
+    return "TxnOffsetCommitImplied" if told.protected else "TxnOffsetCommit"
+
+
+def test_a_transaction_is_records_offsets_end(told: Told, start: Callable[..., Any]) -> None:
+    """Three requests where partitions are implied, five where they are named; ends are told."""
+    writer = start()
+    assert writer.commit(batch(rows=4)) == {0: 105}
+    named = ["AddPartitionsToTxn", "Produce", "AddOffsetsToTxn", "TxnOffsetCommit", "EndTxn"]
+    assert told.names() == (
+        ["ProduceImplied", "TxnOffsetCommitImplied", "EndTxnNext"] if told.protected else named
+    )
+    (sent,) = told.requests(offsets(told))
+    assert (sent.generation, sent.member_id, sent.group_instance_id) == (4, "member", None)
+    assert told.requests(end(told))[0].committed
+
+
+def test_crash_points_are_reached_where_they_are_named(
+    told: Told, start: Callable[..., Any]
+) -> None:
+    """Each between the requests that it stands for."""
+    reached: list[tuple[str, int]] = []
+    writer = start(reach=lambda point: reached.append((point, len(told.asked))))
+    writer.commit(batch())
+    all_asked = len(told.asked)
+    assert [point for point, _ in reached] == [
+        "before-produce",
+        "after-produce",
+        "before-commit",
+        "after-commit",
+    ]
+    assert reached[0][1] == 0
+    assert told.names()[reached[1][1] - 1] == produce(told)
+    assert [count for _, count in reached[2:]] == [all_asked - 1, all_asked]
+
+
+def test_producers_take_turns_and_sequence_numbers_go_on(
+    told: Told, start: Callable[..., Any]
+) -> None:
+    """Where the epoch goes up with each transaction they begin anew instead."""
+    writer = start()
+    for _ in range(4):
+        writer.commit(batch())
+    sent = told.requests(end(told))
+    assert [request.transactional_id for request in sent] == ["id-2", "id", "id-2", "id"]
+    epochs = [request.producer_epoch for request in sent]
+    assert epochs == ([0, 0, 1, 1] if told.protected else [0, 0, 0, 0])
+    bases = [base_sequence(request) for request in told.requests(produce(told))]
+    assert bases == ([0, 0, 0, 0] if told.protected else [0, 0, 2, 2])
+
+
+def base_sequence(request: Any) -> int:
+    """Sequence number of the first record that a request carries."""
+    _, ((_, records, _), *_), _ = request.topics[0]
+    return int.from_bytes(records[53:57], "big")
+
+
+def test_only_what_was_not_written_is_sent_again(told: Told, start: Callable[..., Any]) -> None:
+    """The same bytes: the sequence number tells the broker if it had them after all."""
+    writer = start()
+    told.refusals[produce(told)] = [WAITS, WAITS]
+    writer.commit(batch())
+    first, second, third = told.requests(produce(told))
+    assert [topic for topic, *_ in first.topics] == ["log", "out"]
+    assert [topic for topic, *_ in second.topics] == ["log"]
+    assert third.topics == second.topics
+    assert second.topics[0] == first.topics[0]
+    assert told.looks == 0  # Nobody moved.
+
+
+def test_a_moved_leader_is_looked_for(told: Told, start: Callable[..., Any]) -> None:
+    """Once for each time it is told."""
+    writer = start()
+    told.refusals[produce(told)] = [MOVED]
+    told.refusals[offsets(told)] = [KafkaError.NOT_COORDINATOR]
+    assert writer.commit(batch()) == {0: 102}
+    assert told.looks == 2
+
+
+@pytest.mark.parametrize("lost", ["produce", "offsets", "end"])
+def test_a_lost_answer_is_asked_for_again(told: Told, start: Callable[..., Any], lost: str) -> None:
+    """Whether the request arrived is not known, and need not be."""
+    writer = start()
+    name = {"produce": produce, "offsets": offsets, "end": end}[lost](told)
+    told.refusals[name] = [Unreachable("the connection broke")]
+    assert writer.commit(batch()) == {0: 102}
+    first, second = told.requests(name)
+    assert first == second
+    assert told.looks == 1
+
+
+def test_each_leader_is_sent_its_own_one_after_the_other(
+    told: Told, start: Callable[..., Any]
+) -> None:
+    """All partitions of a broker in one request."""
+    writer = start()
+    assert writer.commit(batch((0, 1))) == {0: 102, 1: 102}
+    sent = told.requests(produce(told))
+    assert [[number for _, parts, _ in one.topics for number, *_ in parts] for one in sent] == [
+        [0, 0],
+        [1, 1],
+    ]
+
+
+def test_a_partition_without_leader_is_waited_for(
+    told: Told, start: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Until an election is over."""
+    writer = start()
+    leaders = iter([None, None])
+    monkeypatch.setattr(told, "leader", lambda _topic, _partition: next(leaders, 0))
+    assert writer.commit(batch()) == {0: 102}
+    assert told.looks == 2
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        KafkaError.ILLEGAL_GENERATION,
+        KafkaError.UNKNOWN_MEMBER_ID,
+        KafkaError.FENCED_INSTANCE_ID,
+        KafkaError.REBALANCE_IN_PROGRESS,
+        TRANSACTION_ABORTABLE,
+    ],
+)
+def test_who_lost_the_partitions_aborts_and_goes_on(
+    told: Told, start: Callable[..., Any], code: int
+) -> None:
+    """Under an epoch with which nothing of the aborted transaction can come in any more."""
+    writer = start()
+    told.refusals[offsets(told)] = [code]
+    with pytest.raises(Aborted, match="in-0"):
+        writer.commit(batch())
+    (ended,) = told.requests(end(told))
+    assert not ended.committed
+    renewed = told.requests("InitProducerId")
+    assert [one.producer_epoch for one in renewed] == ([] if told.protected else [0])
+    writer.commit(batch())
+    writer.commit(batch())
+    again = told.requests(end(told))[-1]
+    assert (again.transactional_id, again.producer_epoch) == (ended.transactional_id, 1)
+    assert base_sequence(told.requests(produce(told))[-1]) == 0
+
+
+def test_a_transaction_given_up_by_the_coordinator_is_aborted(
+    told: Told, start: Callable[..., Any]
+) -> None:
+    """Its end is refused then; the next epoch is given to who had the last."""
+    writer = start()
+    told.refusals[produce(told)] = [KafkaError.INVALID_PRODUCER_EPOCH]
+    told.refusals[end(told)] = [KafkaError.INVALID_PRODUCER_EPOCH]
+    with pytest.raises(Aborted):
+        writer.commit(batch())
+    (renewed,) = told.requests("InitProducerId")
+    assert renewed.producer_id >= 0
+    assert renewed.producer_epoch == 0
+
+
+def test_who_is_fenced_ends(told: Told, start: Callable[..., Any]) -> None:
+    """Another incarnation has a newer epoch: nothing is tried any more."""
+    writer = start()
+    told.refusals[produce(told)] = [KafkaError.INVALID_PRODUCER_EPOCH]
+    told.refusals[end(told)] = [KafkaError.PRODUCER_FENCED]
+    told.refusals["InitProducerId"] = [KafkaError.PRODUCER_FENCED]
+    with pytest.raises(Fault, match=r"transactional id id-2: .*fences"):
+        writer.commit(batch())
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        KafkaError.INVALID_PRODUCER_EPOCH,
+        KafkaError.PRODUCER_FENCED,
+        KafkaError.INVALID_TXN_STATE,
+        TRANSACTION_ABORTABLE,
+    ],
+)
+def test_a_commit_that_is_refused_ends_the_process(
+    told: Told, start: Callable[..., Any], code: int
+) -> None:
+    """It was decided elsewhere, and how is read from the brokers by the next start."""
+    writer = start()
+    told.refusals[end(told)] = [code]
+    with pytest.raises(Fault):
+        writer.commit(batch())
+    assert len(told.requests(end(told))) == 1
+
+
+def test_what_is_not_allowed_is_named(told: Told, start: Callable[..., Any]) -> None:
+    """Topic and page."""
+    writer = start()
+    told.refusals[produce(told)] = [KafkaError.TOPIC_AUTHORIZATION_FAILED]
+    with pytest.raises(Fault, match=r"log-0: .*docs/security.md"):
+        writer.commit(batch())
+
+
+@pytest.mark.parametrize(
+    "code", [KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.DUPLICATE_SEQUENCE_NUMBER]
+)
+def test_any_other_refusal_is_a_fault(told: Told, start: Callable[..., Any], code: int) -> None:
+    """Nothing is guessed."""
+    writer = start()
+    told.refusals[produce(told)] = [code]
+    with pytest.raises(Fault, match="log-0"):
+        writer.commit(batch())
+
+
+@pytest.mark.parametrize("step", ["produce", "offsets", "end"])
+def test_patience_ends(
+    told: Told, start: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    """A step that is not done within its bound ends the process, and says which one it was."""
+    monkeypatch.setattr(transaction.TransactionWriter._patiently, "__defaults__", (0.05,))
+    writer = start()
+    name = {"produce": produce, "offsets": offsets, "end": end}[step](told)
+    told.refusals[name] = [Unreachable("nobody there")] * 1000
+    said = {"produce": "produce", "offsets": "offsets", "end": "commit"}[step]
+    with pytest.raises(Fault, match=rf"{said}: not done within .* nobody there"):
+        writer.commit(batch())
+    assert len(told.requests(name)) > 1
+
+
+def test_a_start_that_nobody_answers_is_a_fault(told: Told) -> None:
+    """After the time it was given."""
+    writer = TransactionWriter(
+        cast("Brokers", told),
+        transactional_id="id",
+        transaction_timeout_ms=10_000,
+        changelog="log",
+        output_topics=("out",),
+        dead_letters="dead",
+        local_kinds=frozenset(),
+        reach=lambda _: None,
+    )
+    told.refusals["InitProducerId"] = [KafkaError.COORDINATOR_NOT_AVAILABLE] * 1000
+    with pytest.raises(Fault, match="init-producer-id: not done within"):
+        writer.start(0.05)
+    writer.close()
+
+
+def test_more_than_a_request_takes_goes_in_several(
+    told: Told, start: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One batch a partition in each, within the bound, in order."""
+    monkeypatch.setattr(transaction, "REQUEST_BYTES_MAX", 150)
+    writer = start()
+    writer.commit(batch((0,), rows=3))
+    sent = told.requests(produce(told))
+    assert [[topic for topic, *_ in one.topics] for one in sent] == [["log"], ["out"]]
+
+
+def test_dead_letters_and_copies_go_where_they_belong(
+    told: Told, start: Callable[..., Any]
+) -> None:
+    """Dead letters to the one partition they have; a copy to the topic and partition asked for."""
+    writer = start()
+    outputs = Outputs(("out", "dead"))
+    outputs.messages["dead"].append((None, b"letter"))
+    outputs.addressed.append(("replies", 0, b"k", b"copy", [("h", b"1")]))
+    outputs.addressed.append(("replies", 0, b"k", b"copy 2", []))
+    sealed = SealedBatch(
+        membership=MEMBER,
+        offsets={("in", 1): 3},
+        rows={1: {b"Xlocal": b"", b"W": b"watermark"}},
+        outputs={1: outputs},
+        records=1,
+    )
+    assert writer.commit(sealed) == {1: 101}
+    places = {
+        (topic, number): int.from_bytes(records[57:61], "big")
+        for one in told.requests(produce(told))
+        for topic, parts, _ in one.topics
+        for number, records, _ in parts
+    }
+    assert places == {("log", 1): 1, ("dead", 0): 1, ("replies", 0): 2}
