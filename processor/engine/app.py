@@ -30,7 +30,7 @@ from processor.engine.record_batches import replace_parsing
 from processor.engine.restore import OffsetReader, Restorer
 from processor.engine.standby import Standby
 from processor.engine.ticks import TICK_SECONDS, Ticker
-from processor.engine.transaction import CALL_SECONDS_MAX, TransactionWriter
+from processor.engine.transaction import ANSWER_SECONDS_MAX, TransactionWriter
 from processor.engine.transport import BatchTransport, Polled
 
 INIT_TIMEOUT_S: Final = 60.0  # Fencing waits for what an earlier incarnation left open.
@@ -197,7 +197,7 @@ def _wire(app: EngineApp, settings: EngineSettings, domain: Domain, kafka: Kafka
     executor = ThreadPoolExecutor(1, thread_name_prefix="offsets")
     name = f"{settings.app_id}-{_instance_name(settings)}"
     app.writer = TransactionWriter(
-        Brokers(kafka.aiokafka(), client_id=name, answer_within_s=CALL_SECONDS_MAX),
+        Brokers(kafka.aiokafka(), client_id=name, answer_within_s=ANSWER_SECONDS_MAX),
         transactional_id=name,
         transaction_timeout_ms=settings.session_timeout_ms,
         changelog=app.changelog,

@@ -11,15 +11,23 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from aiokafka.client import AIOKafkaClient, CoordinationType
-from aiokafka.errors import IncompatibleBrokerVersion, KafkaError
+from aiokafka.errors import (
+    GroupAuthorizationFailedError,
+    IncompatibleBrokerVersion,
+    KafkaError,
+    TransactionalIdAuthorizationFailed,
+)
 from aiokafka.protocol.api import RequestStruct
 from aiokafka.structs import TopicPartition
+from confluent_kafka import KafkaError as ConfluentError
 
 from processor.engine.faults import Fault
 from processor.engine.transaction_wire import NO_TAGS, ApiVersions, Ask, finalized_features
 
 PROTECTED_TRANSACTIONS: Final = 2  # Level of transaction.version from which KIP-890 holds whole.
 CLOSE_SECONDS_MAX: Final = 1.0
+# Of a connection: what stands between may drop it after some minutes and tell nobody.
+IDLE_MS_MAX: Final = 60_000
 GROUP: Final = CoordinationType.GROUP
 TRANSACTION: Final = CoordinationType.TRANSACTION
 
@@ -55,6 +63,7 @@ class Brokers:
             **self._settings,
             client_id=self._client_id,
             request_timeout_ms=int(self._answer_within_s * 1000),
+            connections_max_idle_ms=IDLE_MS_MAX,
         )
         try:
             await client.bootstrap()
@@ -111,7 +120,8 @@ class Brokers:
             return await self._client.send(node, Ask(request))
         except IncompatibleBrokerVersion as error:
             raise Fault(f"{error}: Holdfast needs Kafka 2.8 or later") from error
-        except (KafkaError, OSError, TimeoutError) as error:
+        except (KafkaError, OSError, TimeoutError, KeyError) as error:
+            # KeyError: the client forgot the connection that it wanted to close for a timeout.
             raise Unreachable(f"broker {node}: {error!r}") from error
 
     async def ask_coordinator(
@@ -128,6 +138,9 @@ class Brokers:
         if node is None:
             try:
                 node = await self._client.coordinator_lookup(kind, name)
+            except (GroupAuthorizationFailedError, TransactionalIdAuthorizationFailed) as error:
+                why = f"{name}: {ConfluentError(error.errno).str()} (docs/security.md)"
+                raise Fault(why) from error
             except (KafkaError, OSError, TimeoutError) as error:
                 raise Unreachable(f"coordinator of {name}: {error!r}") from error
             self._coordinators[kind, name] = node

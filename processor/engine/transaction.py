@@ -23,6 +23,7 @@ import asyncio
 import time
 from collections import defaultdict, deque
 from collections.abc import Awaitable, Callable, Iterator, Mapping
+from functools import partial
 from typing import Any, Final
 
 import msgspec
@@ -54,6 +55,9 @@ from processor.engine.transaction_wire import (
 PRODUCERS: Final = 2
 RETRY_SECONDS: Final = 0.001  # The first pause; each next one is twice as long, up to
 RETRY_SECONDS_MAX: Final = 0.1
+ANSWER_SECONDS_MAX: Final = (
+    3.0  # One request; then the connection is given up, and it is asked again.
+)
 CALL_SECONDS_MAX: Final = 10.0  # One step of a transaction, all its retries; then it is a fault.
 REQUEST_BYTES_MAX: Final = 16 * 1024 * 1024  # Of records; a broker's own bound is 100 MiB.
 
@@ -83,8 +87,9 @@ _RETRIABLE: Final = frozenset(
 )
 # The transaction before is being completed: nothing has moved, and it takes milliseconds.
 _WAITS: Final = KafkaError.CONCURRENT_TRANSACTIONS
-# The transaction cannot be committed, but somebody may begin anew: the group gave the partitions
-# away, or the coordinator gave the transaction up, having waited too long for its end.
+# The transaction cannot be committed, but the next one may be: the group gave the partitions away,
+# or the broker does not know the producer as it says it is. Whether that is because somebody else
+# fenced it comes out when it asks for its next epoch.
 _ABORTABLE: Final = frozenset(
     {
         KafkaError.ILLEGAL_GENERATION,
@@ -143,17 +148,19 @@ class SealedBatch(msgspec.Struct, frozen=True):
 class _Identity:
     """One of the producers that take turns: what the coordinator knows it by."""
 
-    __slots__ = ("name", "producer", "sequences")
+    __slots__ = ("is_astray", "name", "producer", "sequences")
 
     def __init__(self, name: str) -> None:
         self.name = name  # Its transactional id.
         self.producer = _NOBODY  # Producer id and epoch.
         self.sequences: dict[Place, int] = defaultdict(int)  # Of the next record.
+        self.is_astray = False  # A request of this epoch may still arrive, having been asked again.
 
     def begin_epoch(self, response: Any) -> None:
         """Write under this id and epoch from now on; sequence numbers begin at 0 again."""
         self.producer = (response.producer_id, response.producer_epoch)
         self.sequences.clear()
+        self.is_astray = False
 
 
 class _Piece(msgspec.Struct, frozen=True, gc=False):
@@ -194,6 +201,7 @@ class TransactionWriter:
         self._brokers = brokers
         self._protected = False  # KIP-890: the epoch goes up with every transaction.
         self._moved = False  # Somebody else leads or coordinates than is known here.
+        self._why = ""  # What is left of the step under way.
 
     def start(self, timeout_s: float) -> None:
         """Fence an earlier incarnation of this worker and abort what it left open.
@@ -202,10 +210,16 @@ class TransactionWriter:
             Fault: no answer within `timeout_s`, or a refusal.
 
         """
-        self._loop.run_until_complete(self._start(timeout_s))
+        try:
+            self._loop.run_until_complete(self._start(timeout_s))
+        except Fault:
+            self.close()
+            raise
 
     def close(self) -> None:
         """Close the connections; a transaction that is open is left to the coordinator."""
+        if self._loop.is_closed():
+            return
         self._loop.run_until_complete(self._brokers.close())
         self._loop.close()
 
@@ -219,6 +233,9 @@ class TransactionWriter:
         """
         self._reach("before-produce")
         self._identities.rotate()
+        if self._now.is_astray and not self._protected:
+            # It could act on the transaction that begins now: the epoch would be the same.
+            self._loop.run_until_complete(self._renew(self._now))
         return self._loop.run_until_complete(self._commit(batch, self._pieces(batch)))
 
     @property
@@ -259,6 +276,7 @@ class TransactionWriter:
     async def _commit(
         self, batch: SealedBatch, pieces: Mapping[Place, list[_Piece]]
     ) -> dict[int, int]:
+        await asyncio.sleep(0)  # Connections that were closed meanwhile are found to be.
         try:
             ends = await self._produce(pieces)
             self._reach("after-produce")
@@ -308,7 +326,7 @@ class TransactionWriter:
 
     async def _produce(self, pieces: Mapping[Place, list[_Piece]]) -> dict[Place, int]:
         """Write all; returns the next offset of every partition."""
-        await self._know(place[0] for place in pieces)
+        await self._patiently("topics", partial(self._know, {topic for topic, _ in pieces}))
         if not self._protected:
             await self._add_partitions(pieces)
         ends: dict[Place, int] = {}
@@ -316,10 +334,11 @@ class TransactionWriter:
             await self._produce_together(together, ends)
         return ends
 
-    async def _know(self, topics: Iterator[str]) -> None:
-        for topic in set(topics) - self._topics:
+    async def _know(self, topics: set[str]) -> str:
+        for topic in topics - self._topics:
             await self._brokers.follow(topic)
             self._topics.add(topic)
+        return ""
 
     async def _produce_together(self, pieces: list[_Piece], ends: dict[Place, int]) -> None:
         """Write pieces of different partitions.
@@ -337,8 +356,11 @@ class TransactionWriter:
                 for place, code, base_offset in _produced(response):
                     why = self._left(code, _name(place))
                     left = left or why
-                    if not why:
-                        ends[place] = base_offset + waiting.pop(place).count
+                    if why:
+                        continue
+                    if base_offset < 0:
+                        raise Fault(f"{_name(place)}: written, but the broker does not say where")
+                    ends[place] = base_offset + waiting.pop(place).count
             return left or ("no answer for all partitions" if waiting else "")
 
         await self._patiently("produce", produce)
@@ -359,7 +381,9 @@ class TransactionWriter:
             by_topic[topic].append((number, piece.records, NO_TAGS))
         request = ProduceImplied if self._protected else Produce
         topics = [(topic, partitions, NO_TAGS) for topic, partitions in by_topic.items()]
-        return request(self._now.name, _ALL_REPLICAS, int(CALL_SECONDS_MAX * 1000), topics, NO_TAGS)
+        return request(
+            self._now.name, _ALL_REPLICAS, int(ANSWER_SECONDS_MAX * 1000), topics, NO_TAGS
+        )
 
     async def _add_partitions(self, pieces: Mapping[Place, list[_Piece]]) -> None:
         by_topic: dict[str, list[int]] = defaultdict(list)
@@ -481,17 +505,23 @@ class TransactionWriter:
             Fault: that takes longer than `timeout_s`.
 
         """
-        deadline = time.monotonic() + timeout_s
+        self._why = "no answer"
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._repeat(step, attempt)
+        except TimeoutError as error:
+            raise Fault(f"{step}: not done within {timeout_s:.0f} s: {self._why}") from error
+
+    async def _repeat(self, step: str, attempt: Callable[[], Awaitable[str]]) -> None:
         pause = RETRY_SECONDS
         while True:
             try:
                 left = await attempt()
             except Unreachable as error:
-                left, self._moved = str(error), True
+                left, self._moved, self._now.is_astray = str(error), True, True
             if not left:
                 return
-            if time.monotonic() > deadline:
-                raise Fault(f"{step}: not done within {timeout_s:.0f} s: {left}")
+            self._why = left
             metrics.TRANSACTION_RETRIES.labels(step).inc()
             await asyncio.sleep(pause)
             pause = min(2 * pause, RETRY_SECONDS_MAX)

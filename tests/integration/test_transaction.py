@@ -18,7 +18,7 @@ from processor.engine.membership import Membership
 from processor.engine.ports import Outputs
 from processor.engine.producing import BATCH_BYTES_MAX
 from processor.engine.transaction import (
-    CALL_SECONDS_MAX,
+    ANSWER_SECONDS_MAX,
     Aborted,
     SealedBatch,
     TransactionWriter,
@@ -63,7 +63,7 @@ class Bench:
     ) -> TransactionWriter:
         """A started one, under the one transactional id there is."""
         settings = {"bootstrap_servers": self._bootstrap}
-        brokers = self._kind(settings, client_id=self.name, answer_within_s=CALL_SECONDS_MAX)
+        brokers = self._kind(settings, client_id=self.name, answer_within_s=ANSWER_SECONDS_MAX)
         writer = TransactionWriter(
             brokers,
             transactional_id=self.name,

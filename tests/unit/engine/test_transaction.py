@@ -1,5 +1,6 @@
 """What the transactional producer does about every kind of answer, with brokers that are told."""
 
+import asyncio
 from collections.abc import Callable, Iterator
 from typing import Any, cast
 
@@ -33,6 +34,7 @@ class Told:
         self.refusals: Refusals = {}
         self.asked: list[tuple[str, Any]] = []
         self.looks = 0
+        self.followed: list[str] = []
         self.ends: dict[tuple[str, int], int] = {}
 
     async def connect(self, _topics: set[str]) -> None:
@@ -45,8 +47,9 @@ class Told:
         """As told."""
         return self.protected
 
-    async def follow(self, _topic: str) -> None:
+    async def follow(self, topic: str) -> None:
         """All leaders are known."""
+        self.followed.append(topic)
 
     def leader(self, _topic: str, partition: int) -> int | None:
         """Each partition has a broker of its own."""
@@ -330,18 +333,75 @@ def test_who_lost_the_partitions_aborts_and_goes_on(
     assert base_sequence(told.requests(produce(told))[-1]) == 0
 
 
-def test_a_transaction_given_up_by_the_coordinator_is_aborted(
+def test_where_nothing_was_begun_an_epoch_is_asked_for(
     told: Told, start: Callable[..., Any]
 ) -> None:
     """Its end is refused then; the next epoch is given to who had the last."""
     writer = start()
-    told.refusals[produce(told)] = [KafkaError.INVALID_PRODUCER_EPOCH]
-    told.refusals[end(told)] = [KafkaError.INVALID_PRODUCER_EPOCH]
+    told.refusals[produce(told)] = [KafkaError.OUT_OF_ORDER_SEQUENCE_NUMBER]
+    told.refusals[end(told)] = [WAITS, KafkaError.INVALID_TXN_STATE]
     with pytest.raises(Aborted):
         writer.commit(batch())
+    assert [request.committed for request in told.requests(end(told))] == [False, False]
     (renewed,) = told.requests("InitProducerId")
     assert renewed.producer_id >= 0
     assert renewed.producer_epoch == 0
+
+
+def test_a_request_that_may_still_arrive_cannot_act_on_a_later_transaction(
+    told: Told, start: Callable[..., Any]
+) -> None:
+    """Where the epoch does not go up by itself, the producer that lost an answer gets the next."""
+    writer = start()
+    told.refusals[end(told)] = [Unreachable("the connection broke")]
+    for _ in range(4):
+        writer.commit(batch())
+    renewed = told.requests("InitProducerId")
+    assert [one.transactional_id for one in renewed] == ([] if told.protected else ["id-2"])
+    ends = told.requests(end(told))
+    assert [(one.transactional_id, one.producer_epoch) for one in ends] == [
+        ("id-2", 0),
+        ("id-2", 0),
+        ("id", 0),
+        ("id-2", 1),
+        ("id", 1 if told.protected else 0),
+    ]
+
+
+def test_a_written_batch_whose_place_is_not_told_is_a_fault(
+    told: Told, start: Callable[..., Any]
+) -> None:
+    """The place is what the local rows are positioned by."""
+    writer = start()
+    told.ends["log", 0] = -1
+    with pytest.raises(Fault, match="log-0"):
+        writer.commit(batch())
+
+
+def test_a_topic_that_nobody_followed_yet_is(told: Told, start: Callable[..., Any]) -> None:
+    """Once."""
+    writer = start()
+    for _ in range(2):
+        sealed = batch()
+        sealed.outputs[0].addressed.append(("replies", 0, b"k", b"copy", []))
+        writer.commit(sealed)
+    assert told.followed == ["replies"]
+
+
+def test_a_step_that_hangs_ends(
+    told: Told, start: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where the client itself never comes back."""
+    monkeypatch.setattr(transaction.TransactionWriter._patiently, "__defaults__", (0.05,))
+    writer = start()
+
+    async def hang() -> None:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(told, "look_again", hang)
+    told.refusals[produce(told)] = [MOVED]
+    with pytest.raises(Fault, match=r"produce: not done within .*log-0"):
+        writer.commit(batch())
 
 
 def test_who_is_fenced_ends(told: Told, start: Callable[..., Any]) -> None:
