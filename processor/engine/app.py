@@ -35,7 +35,9 @@ from processor.engine.transport import BatchTransport, Polled
 
 INIT_TIMEOUT_S: Final = 60.0  # Fencing waits for what an earlier incarnation left open.
 STOP_SECONDS_MAX: Final = 4.5
-COLLECT_SECONDS: Final = 10.0  # Each time over what was allocated since; cycles are few.
+# Each time over what was allocated since and still lives: rows of new places, mostly. Nothing is
+# decided meanwhile; every 10 s that was 30 to 660 ms at 5,000 requests a second.
+COLLECT_SECONDS: Final = 0.25
 
 log = structlog.get_logger(__name__)
 
