@@ -27,7 +27,7 @@ class BuildExtensions(build_ext):
 
 
 def by_cython() -> list[Extension]:
-    """The codec, and the way of batches into librdkafka."""
+    """The codec, and the record batches of transactions."""
     try:
         from Cython.Build import cythonize  # noqa: PLC0415 - may be missing
     except ImportError:

@@ -22,7 +22,7 @@ batch. Read again at commit time, a zombie's stale batch would carry a fresh gen
 import asyncio
 import time
 from collections import defaultdict, deque
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from functools import partial
 from typing import Any, Final
 
@@ -55,9 +55,7 @@ from processor.engine.transaction_wire import (
 PRODUCERS: Final = 2
 RETRY_SECONDS: Final = 0.001  # The first pause; each next one is twice as long, up to
 RETRY_SECONDS_MAX: Final = 0.1
-ANSWER_SECONDS_MAX: Final = (
-    3.0  # One request; then the connection is given up, and it is asked again.
-)
+ANSWER_SECONDS_MAX: Final = 3.0  # One request; then the connection is given up, to ask again.
 CALL_SECONDS_MAX: Final = 10.0  # One step of a transaction, all its retries; then it is a fault.
 REQUEST_BYTES_MAX: Final = 16 * 1024 * 1024  # Of records; a broker's own bound is 100 MiB.
 
@@ -87,6 +85,7 @@ _RETRIABLE: Final = frozenset(
 )
 # The transaction before is being completed: nothing has moved, and it takes milliseconds.
 _WAITS: Final = KafkaError.CONCURRENT_TRANSACTIONS
+_AGAIN: Final = _RETRIABLE | {_WAITS}
 # The transaction cannot be committed, but the next one may be: the group gave the partitions away,
 # or the broker does not know the producer as it says it is. Whether that is because somebody else
 # fenced it comes out when it asks for its next epoch.
@@ -312,11 +311,10 @@ class TransactionWriter:
         for outputs in batch.outputs.values():
             for topic, number, key, value, headers in outputs.addressed:
                 found[topic, number].append((key, value, headers))
+        encode = PlainEncoder(*self._now.producer, int(time.time() * 1000), BATCH_BYTES_MAX)
         for place, messages in found.items():
-            encode = PlainEncoder(*self._now.producer, int(time.time() * 1000), BATCH_BYTES_MAX)
-            self._add(
-                pieces, place, encode.batches_with_headers(messages, self._now.sequences[place])
-            )
+            encoded = encode.batches_with_headers(messages, self._now.sequences[place])
+            self._add(pieces, place, encoded)
 
     def _add(self, pieces: dict[Place, list[_Piece]], place: Place, batches: Batches) -> None:
         there = pieces.setdefault(place, [])
@@ -326,7 +324,9 @@ class TransactionWriter:
 
     async def _produce(self, pieces: Mapping[Place, list[_Piece]]) -> dict[Place, int]:
         """Write all; returns the next offset of every partition."""
-        await self._patiently("topics", partial(self._know, {topic for topic, _ in pieces}))
+        new = {topic for topic, _ in pieces} - self._topics
+        if new:
+            await self._patiently("topics", partial(self._know, new))
         if not self._protected:
             await self._add_partitions(pieces)
         ends: dict[Place, int] = {}
@@ -335,7 +335,7 @@ class TransactionWriter:
         return ends
 
     async def _know(self, topics: set[str]) -> str:
-        for topic in topics - self._topics:
+        for topic in topics:
             await self._brokers.follow(topic)
             self._topics.add(topic)
         return ""
@@ -350,9 +350,8 @@ class TransactionWriter:
 
         async def produce() -> str:
             left = ""
-            for node, places in self._by_leader(waiting).items():
-                request = self._produce_request([waiting[place] for place in places])
-                response = await self._brokers.ask(node, request)
+            for node, led in self._by_leader(waiting.values()).items():
+                response = await self._brokers.ask(node, self._produce_request(led))
                 for place, code, base_offset in _produced(response):
                     why = self._left(code, _name(place))
                     left = left or why
@@ -365,32 +364,26 @@ class TransactionWriter:
 
         await self._patiently("produce", produce)
 
-    def _by_leader(self, waiting: Mapping[Place, _Piece]) -> dict[int, list[Place]]:
-        by_leader: dict[int, list[Place]] = defaultdict(list)
-        for place in waiting:
-            node = self._brokers.leader(*place)
+    def _by_leader(self, pieces: Iterable[_Piece]) -> dict[int, list[_Piece]]:
+        by_leader: dict[int, list[_Piece]] = defaultdict(list)
+        for piece in pieces:
+            node = self._brokers.leader(*piece.place)
             if node is None:
-                raise Unreachable(f"{_name(place)} has no leader")
-            by_leader[node].append(place)
+                raise Unreachable(f"{_name(piece.place)} has no leader")
+            by_leader[node].append(piece)
         return by_leader
 
     def _produce_request(self, pieces: list[_Piece]) -> Produce:
-        by_topic: dict[str, list[Any]] = defaultdict(list)
-        for piece in pieces:
-            topic, number = piece.place
-            by_topic[topic].append((number, piece.records, NO_TAGS))
-        request = ProduceImplied if self._protected else Produce
-        topics = [(topic, partitions, NO_TAGS) for topic, partitions in by_topic.items()]
-        return request(
-            self._now.name, _ALL_REPLICAS, int(ANSWER_SECONDS_MAX * 1000), topics, NO_TAGS
+        kind = ProduceImplied if self._protected else Produce
+        topics = _by_topic(
+            (piece.place[0], (piece.place[1], piece.records, NO_TAGS)) for piece in pieces
         )
+        return kind(self._now.name, _ALL_REPLICAS, int(ANSWER_SECONDS_MAX * 1000), topics, NO_TAGS)
 
     async def _add_partitions(self, pieces: Mapping[Place, list[_Piece]]) -> None:
-        by_topic: dict[str, list[int]] = defaultdict(list)
-        for topic, number in pieces:
-            by_topic[topic].append(number)
-        topics = [(topic, numbers, NO_TAGS) for topic, numbers in by_topic.items()]
-        request = AddPartitionsToTxn(self._now.name, *self._now.producer, topics, NO_TAGS)
+        request = AddPartitionsToTxn(
+            self._now.name, *self._now.producer, _by_topic(pieces), NO_TAGS
+        )
 
         async def add() -> str:
             response = await self._brokers.ask_coordinator(TRANSACTION, self._now.name, request)
@@ -402,9 +395,6 @@ class TransactionWriter:
         member = batch.membership
         if not self._protected:
             await self._add_group(member.group_id)
-        by_topic: dict[str, list[Any]] = defaultdict(list)
-        for (topic, number), offset in batch.offsets.items():
-            by_topic[topic].append((number, offset, _NO_LEADER_EPOCH, None, NO_TAGS))
         kind = TxnOffsetCommitImplied if self._protected else TxnOffsetCommit
         request = kind(
             self._now.name,
@@ -413,7 +403,10 @@ class TransactionWriter:
             member.generation,
             member.member_id,
             member.instance_id,
-            [(topic, partitions, NO_TAGS) for topic, partitions in by_topic.items()],
+            _by_topic(
+                (topic, (number, offset, _NO_LEADER_EPOCH, None, NO_TAGS))
+                for (topic, number), offset in batch.offsets.items()
+            ),
             NO_TAGS,
         )
 
@@ -451,7 +444,7 @@ class TransactionWriter:
             nonlocal ended
             code = await self._ask_end(committed=False)
             ended = code == KafkaError.NO_ERROR
-            return self._left(code, "abort") if code in _RETRIABLE or code == _WAITS else ""
+            return self._left(code, "abort") if code in _AGAIN else ""
 
         await self._patiently("abort", end)
         if not (ended and self._protected):
@@ -488,7 +481,7 @@ class TransactionWriter:
         if code == KafkaError.NO_ERROR:
             return ""
         why = f"{of_what}: {KafkaError(code).str()}"
-        if code in _RETRIABLE or code == _WAITS:
+        if code in _AGAIN:
             self._moved = self._moved or code != _WAITS
             return why
         if code in _ABORTABLE:
@@ -544,6 +537,14 @@ def _rounds(pieces: Mapping[Place, list[_Piece]]) -> Iterator[list[_Piece]]:
             together.append(there[turn])
             size += len(there[turn].records)
         yield together
+
+
+def _by_topic(entries: Iterable[tuple[str, Any]]) -> list[tuple[str, list[Any], dict[int, bytes]]]:
+    """Topic and entry of each partition, laid out as requests have them."""
+    found: dict[str, list[Any]] = defaultdict(list)
+    for topic, entry in entries:
+        found[topic].append(entry)
+    return [(topic, there, NO_TAGS) for topic, there in found.items()]
 
 
 def _produced(response: Any) -> Iterator[tuple[Place, int, int]]:

@@ -159,10 +159,7 @@ class Produce(RequestStruct):
 class ProduceImplied(Produce):
     """Partitions that are not part of the transaction yet become so (KIP-890)."""
 
-    API_KEY = 0
     API_VERSION = 12
-    RESPONSE_TYPE = ProduceResponse
-    SCHEMA = Produce.SCHEMA
 
 
 class TxnOffsetCommitResponse(Response):
@@ -211,10 +208,7 @@ class TxnOffsetCommit(RequestStruct):
 class TxnOffsetCommitImplied(TxnOffsetCommit):
     """The group becomes part of the transaction, if it is not yet (KIP-890)."""
 
-    API_KEY = 28
     API_VERSION = 5
-    RESPONSE_TYPE = TxnOffsetCommitResponse
-    SCHEMA = TxnOffsetCommit.SCHEMA
 
 
 class EndTxnResponse(Response):
@@ -246,10 +240,8 @@ class EndTxnNextResponse(Response):
 class EndTxnNext(EndTxn):
     """Commit or abort; the producer's epoch goes up."""
 
-    API_KEY = 26
     API_VERSION = 5
     RESPONSE_TYPE = EndTxnNextResponse
-    SCHEMA = EndTxn.SCHEMA
 
 
 class ApiVersionsResponse(Response):

@@ -135,22 +135,27 @@ def told(request: pytest.FixtureRequest) -> Told:
     return Told(protected=request.param)
 
 
+def writer_over(told: Told, *, reach: Callable[[str], None] = lambda _: None) -> TransactionWriter:
+    """A writer that was not started."""
+    return TransactionWriter(
+        cast("Brokers", told),
+        transactional_id="id",
+        transaction_timeout_ms=10_000,
+        changelog="log",
+        output_topics=("out", "dead"),
+        dead_letters="dead",
+        local_kinds=frozenset(b"X"),
+        reach=reach,
+    )
+
+
 @pytest.fixture
 def start(told: Told) -> Iterator[Callable[..., TransactionWriter]]:
     """Makes a started writer over them; what its start asked is forgotten."""
     made: list[TransactionWriter] = []
 
     def begin(**others: Any) -> TransactionWriter:
-        writer = TransactionWriter(
-            cast("Brokers", told),
-            transactional_id="id",
-            transaction_timeout_ms=10_000,
-            changelog="log",
-            output_topics=("out", "dead"),
-            dead_letters="dead",
-            local_kinds=frozenset(b"X"),
-            reach=others.get("reach", lambda _: None),
-        )
+        writer = writer_over(told, **others)
         made.append(writer)
         writer.start(1.0)
         told.asked.clear()
@@ -470,16 +475,7 @@ def test_patience_ends(
 
 def test_a_start_that_nobody_answers_is_a_fault(told: Told) -> None:
     """After the time it was given."""
-    writer = TransactionWriter(
-        cast("Brokers", told),
-        transactional_id="id",
-        transaction_timeout_ms=10_000,
-        changelog="log",
-        output_topics=("out",),
-        dead_letters="dead",
-        local_kinds=frozenset(),
-        reach=lambda _: None,
-    )
+    writer = writer_over(told)
     told.refusals["InitProducerId"] = [KafkaError.COORDINATOR_NOT_AVAILABLE] * 1000
     with pytest.raises(Fault, match="init-producer-id: not done within"):
         writer.start(0.05)
