@@ -27,7 +27,7 @@ help: ## Show this list
 setup: $(STAMP) ## Make .venv with the locked packages (the second time takes no time)
 	@:
 
-$(STAMP): requirements.lock pyproject.toml setup.py schemas/_compiled.pyx processor/engine/_producing.pyx processor/compiled.py
+$(STAMP): requirements.lock pyproject.toml setup.py schemas/_compiled.pyx processor/engine/_producing.pyx processor/inventory/_plain_rows.pyx processor/compiled.py
 	@if [ -z "$(PYTHON)" ]; then \
 		echo "Holdfast needs Python 3.11, 3.12 or 3.13: apt-get install python3 python3-venv" >&2; exit 1; fi
 	@if [ ! -x $(BIN)/python ]; then \

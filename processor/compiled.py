@@ -30,6 +30,7 @@ SOURCES: Final = (
             "lines",
             "offset_failures",
             "offsets",
+            "plain",
             "reconfigure",
             "requests",
             "rows",
@@ -41,7 +42,8 @@ SOURCES: Final = (
         )
     ),
 )
-BY_CYTHON: Final = ("engine/_producing.pyx",)  # Has a pure twin beside it, not of itself.
+# Have a pure twin beside them, not of themselves.
+BY_CYTHON: Final = ("engine/_producing.pyx", "inventory/_plain_rows.pyx")
 MANIFEST: Final = "compiled.json"
 BUILT: Final = (*SOURCES, *BY_CYTHON)
 _ROOM: Final = Path(__file__).parent

@@ -17,8 +17,9 @@ from processor.inventory.auditor import Auditor
 from processor.inventory.configuration import Configuration, default
 from processor.inventory.holds import Outcome
 from processor.inventory.lines import Target, record_key_of
+from processor.inventory.plain import Plain, decide_plain, remember_spelling
 from processor.inventory.reconfigure import rules_of
-from processor.inventory.requests import decide_plain, decide_request, target_of
+from processor.inventory.requests import decide_request, target_of
 from processor.inventory.rules import Rules
 from processor.inventory.state import PartitionState
 from processor.inventory.transactions import decide_transaction
@@ -32,7 +33,6 @@ from schemas.messages import (
     InventoryTransaction,
     RequestLine,
     ReservationRequest,
-    ReservationResult,
 )
 from schemas.partitioning import partition_of
 
@@ -69,6 +69,10 @@ class StockDecider:
         self._codec = codec
         self._replies = replies
         self._own_keys: set[bytes] = set()
+        self._read_plain = codec.read_plain
+        self._write_plain = codec.write_plain
+        self._request_frame = codec.request_frame
+        self._result_frame = codec.result_frame
 
     def decide(self, records: Sequence[Record], outputs: Outputs, /) -> None:
         """Decide records of one source topic, in offset order."""
@@ -107,6 +111,25 @@ class StockDecider:
         state.source_offset = record.offset
 
     def _decide_request(self, record: Record, outputs: Outputs) -> None:
+        plain: Plain | None = self._read_plain(record.value, record.key, self._request_frame)
+        if plain is None or not self._grant_plain(plain, record, outputs):
+            self._decide_long(plain, record, outputs)
+
+    def _grant_plain(self, plain: Plain, record: Record, outputs: Outputs) -> bool:
+        """Answer a plain request that is granted; False where the long way is needed."""
+        state = self._state
+        grant = decide_plain(state, plain)
+        if grant is None:
+            return False
+        request_id, quantity = plain[0], plain[3]
+        state.source_id = request_id.decode()
+        said = (grant.number, quantity, grant.available)
+        when = (state.sequence, state.clock_ms, state.source_offset)
+        value = self._write_plain(request_id, grant.reservation, said + when, self._result_frame)
+        self._answer(request_id, value, record, outputs)
+        return True
+
+    def _decide_long(self, plain: Plain | None, record: Record, outputs: Outputs) -> None:
         state = self._state
         try:
             request = self._codec.decode_request(record.value)
@@ -118,22 +141,20 @@ class StockDecider:
         if request.action == "TICK":
             self._tidy(expiry.TICK_EFFORT if state.behind else expiry.RECORD_EFFORT, outputs)
             return
-        result = None
-        if isinstance(first, Target) and _is_plain(request):
-            result = decide_plain(state, request, request.lines[0], first)
-        if result is None:
-            result = decide_request(state, request, first)
-        self._answer(result, record, outputs)
-        clock = state.clock_ms
-        if clock >= state.next_sweep_ms or clock >= state.next_forget_ms or state.events:
-            self._tidy(expiry.RECORD_EFFORT, outputs)
-
-    def _answer(self, result: ReservationResult, record: Record, outputs: Outputs) -> None:
-        key = result.request_id.encode()
+        result = decide_request(state, request, first)
+        if plain is not None and result.code == Code.ACCEPTED and isinstance(first, Target):
+            remember_spelling(state, plain[2], first)
         value = self._codec.encode_result(result)
+        self._answer(result.request_id.encode(), value, record, outputs)
+
+    def _answer(self, key: bytes, value: bytes, record: Record, outputs: Outputs) -> None:
         outputs.messages[topics.RESULTS].append((key, value))
         if record.headers:
             self._replies.copy(record.headers, key, value, outputs)
+        state = self._state
+        clock = state.clock_ms
+        if clock >= state.next_sweep_ms or clock >= state.next_forget_ms or state.events:
+            self._tidy(expiry.RECORD_EFFORT, outputs)
 
     def _first_target(self, record: Record, request: ReservationRequest) -> Target | Outcome | None:
         """What the first line resolves to, when the record is in its place.
@@ -243,16 +264,6 @@ class StockDecider:
         key = record.key and record.key[: limits.DEAD_LETTER_KEY_BYTES_MAX]
         message = (key, self._codec.encode_dead_letter(letter))
         outputs.messages[topics.DEAD_LETTERS].append(message)
-
-
-def _is_plain(request: ReservationRequest) -> bool:
-    """Whether the short way can decide it."""
-    return (
-        request.action == "RESERVE"
-        and request.options is None
-        and len(request.lines) == 1
-        and request.lines[0].detail is None
-    )
 
 
 class StockDomain:

@@ -33,7 +33,10 @@ from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.string cimport memcmp, memcpy
 
 from schemas import messages, symbols
-from schemas.limits import MESSAGE_BYTES_MAX, QUANTITY_SUM_MAX, RECORD_BYTES_MAX
+from schemas.codes import Code
+from schemas.limits import (
+    MESSAGE_BYTES_MAX, QUANTITY_SUM_MAX, RECORD_BYTES_MAX, REQUEST_ID_LENGTH_MAX,
+)
 
 cdef extern from *:
     """
@@ -151,6 +154,10 @@ cdef dict EVENT_TYPE_INDEX = {symbol: index for index, symbol in enumerate(EVENT
 cdef Py_ssize_t SOURCE_BYTES_MAX = RECORD_BYTES_MAX
 cdef Py_ssize_t ANSWER_BYTES_MAX = MESSAGE_BYTES_MAX
 cdef int64_t QUANTITY_LIMIT = QUANTITY_SUM_MAX
+
+cdef Py_ssize_t REQUEST_ID_MAX = REQUEST_ID_LENGTH_MAX
+cdef int64_t RESERVE = ACTIONS.index("RESERVE")
+cdef int64_t ACCEPTED = Code.ACCEPTED
 
 cdef PyObject *remembered[SLOTS]
 cdef unsigned char buffer[BUFFER]
@@ -450,6 +457,95 @@ cdef object request_options(Cursor *c):
         offset_failure_id=offset_failure_id,
         configuration=configuration,
     )
+
+
+def read_plain(value, key, bytes frame not None):
+    """The parts of a plain request: of one line, RESERVE, without options and rare fields.
+
+    Request id, channel, place (the record's key, the organization, and the bytes from the product
+    to the measure), quantity, whether availability is checked. None: it is not plain, or not sure
+    to be; its id must be printable ASCII of the allowed length. The bytes are not decoded here:
+    whoever knows them from a record that was decoded knows that they are sound.
+    """
+    cdef Cursor c
+    cdef Span carried, request_id, organization, channel, place
+    if not PyBytes_CheckExact(key) or not open_frame(&c, value, frame, SOURCE_BYTES_MAX):
+        return None
+    carried.at = <const unsigned char *>PyBytes_AS_STRING(key)
+    carried.size = PyBytes_GET_SIZE(key)
+    try:
+        span(&c, &request_id)
+        if not 0 < request_id.size <= REQUEST_ID_MAX or not is_printable(&request_id):
+            return None
+        if long_number(&c) != RESERVE:
+            return None
+        span(&c, &organization)
+        span(&c, &channel)
+        if long_number(&c) != 1:
+            return None
+        place.at = c.at
+        skip_place(&c)
+        place.size = c.at - place.at
+        asked = quantity(&c)
+        checked = boolean(&c)
+        if present(&c) or byte(&c) or present(&c) or c.at != c.end:  # Detail, next block, options.
+            return None
+    except Exception:
+        return None
+    where = joined(&carried, &organization, &place)
+    return bytes_of(&request_id), bytes_of(&channel), where, asked, checked
+
+
+cdef struct Span:
+    const unsigned char *at
+    Py_ssize_t size
+
+
+cdef inline int span(Cursor *c, Span *found) except -1:
+    found.size = length(c)
+    found.at = c.at
+    c.at += found.size
+    return 0
+
+
+cdef inline bytes bytes_of(Span *found):
+    return PyBytes_FromStringAndSize(<const char *>found.at, found.size)
+
+
+cdef inline bint is_printable(Span *found) noexcept:
+    cdef Py_ssize_t index
+    for index in range(found.size):
+        if not 0x20 <= found.at[index] <= 0x7E:
+            return False
+    return True
+
+
+cdef inline int skip_place(Cursor *c) except -1:
+    """Product, data source, dimensions, measure."""
+    cdef Span passed
+    cdef Py_ssize_t count
+    span(c, &passed)
+    span(c, &passed)
+    count = length(c)
+    for _ in range(2 * count):
+        span(c, &passed)
+    if count:
+        end_of_block(c)
+    return span(c, &passed)
+
+
+cdef inline bytes joined(Span *first, Span *second, Span *third):
+    """With two lengths in front: no other three parts give the same bytes."""
+    cdef uint64_t head = <uint64_t>first.size << 32 | <uint64_t>second.size
+    cdef bytes made = PyBytes_FromStringAndSize(NULL, 8 + first.size + second.size + third.size)
+    cdef char *at = PyBytes_AS_STRING(made)
+    memcpy(at, &head, 8)
+    at += 8
+    memcpy(at, first.at, first.size)
+    at += first.size
+    memcpy(at, second.at, second.size)
+    memcpy(at + second.size, third.at, third.size)
+    return made
 
 
 def read_result(value, bytes frame not None):
@@ -905,6 +1001,67 @@ cdef int put_term(Sink *s, object term) except -1:
     expect(term, Term)
     put_text(s, term.measure)
     return put_quantity(s, term.quantity)
+
+
+def write_plain(
+    bytes request_id not None, bytes reservation not None, tuple words not None,
+    bytes frame not None,
+):
+    """ReservationResult.avsc, framed, of a plain request that was granted.
+
+    `reservation`: the reservation id as bytes, not as text; `words`: number of the hold, quantity,
+    what is left, sequence, decided at (ms), source offset.
+
+    Raises:
+        ValueError: a number out of range, or a request too long.
+
+    """
+    cdef Sink s
+    number_, granted, available, sequence, decided_at_ms, source_offset = words
+    cdef Py_ssize_t size = 2 * PyBytes_GET_SIZE(reservation)
+    cdef bytes digits = b"-%d" % number_
+    memcpy(buffer, PyBytes_AS_STRING(frame), FRAME)
+    s.at = buffer + FRAME
+    s.end = buffer + BUFFER
+    put_long(&s, PyBytes_GET_SIZE(request_id))
+    put_raw(&s, request_id)
+    put_long(&s, ACCEPTED)
+    put_number(&s, sequence)
+    put_number(&s, decided_at_ms)
+    put_number(&s, source_offset)
+    put_byte(&s, 0)  # Not replayed.
+    put_long(&s, 1)  # One line.
+    put_long(&s, ACCEPTED)
+    put_long(&s, size)
+    put_hex(&s, reservation)
+    put_long(&s, size + PyBytes_GET_SIZE(digits))
+    put_hex(&s, reservation)
+    put_raw(&s, digits)
+    put_quantity(&s, granted)
+    put_quantity(&s, available)
+    put_byte(&s, 0)  # No detail.
+    put_byte(&s, 0)  # No further line.
+    return PyBytes_FromStringAndSize(<const char *>buffer, s.at - buffer)
+
+
+cdef inline int put_raw(Sink *s, bytes value) except -1:
+    cdef Py_ssize_t size = PyBytes_GET_SIZE(value)
+    room(s, size)
+    memcpy(s.at, PyBytes_AS_STRING(value), size)
+    s.at += size
+    return 0
+
+
+cdef inline int put_hex(Sink *s, bytes value) except -1:
+    cdef const unsigned char *digits = b"0123456789abcdef"
+    cdef const unsigned char *raw = <const unsigned char *>PyBytes_AS_STRING(value)
+    cdef Py_ssize_t size = PyBytes_GET_SIZE(value), index
+    room(s, 2 * size)
+    for index in range(size):
+        s.at[2 * index] = digits[raw[index] >> 4]
+        s.at[2 * index + 1] = digits[raw[index] & 0xF]
+    s.at += 2 * size
+    return 0
 
 
 def write_transaction(transaction, bytes frame not None):

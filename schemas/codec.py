@@ -137,6 +137,11 @@ class Codec:
             bytes_max=MESSAGE_BYTES_MAX,
             compiled=compiled,
         )
+        # The short way (`processor.inventory.plain`) has these two and the frames they need.
+        self.read_plain = quick.plain_reader(compiled=compiled)
+        self.write_plain = quick.plain_writer()
+        self.request_frame = self._request.frame
+        self.result_frame = self._result.frame
         self._frames = {ids.id_of(record): record for record in avro.RECORDS}
 
     def decode_request(self, value: bytes | None) -> ReservationRequest:

@@ -36,5 +36,27 @@ def no_twin(_pure: Callable[..., Any]) -> Twin:
     return _declines
 
 
-def _declines(_record: object, _frame: bytes) -> None:
+# The two that have no pure twin: the long way, from decoding to encoding, stands in for both.
+Plain = tuple[bytes, bytes, bytes, int, bool]
+ReadPlain = Callable[[bytes | None, bytes | None, bytes], Plain | None]
+WritePlain = Callable[[bytes, bytes, tuple[int, int, int, int, int, int], bytes], bytes]
+
+
+def plain_reader(*, compiled: bool) -> ReadPlain:
+    """`_compiled.read_plain`; where there is none, no request is known to be plain."""
+    found: ReadPlain = getattr(_compiled, "read_plain", _declines) if compiled else _declines
+    return found
+
+
+def plain_writer() -> WritePlain:
+    """`_compiled.write_plain`; only for what `plain_reader` has read."""
+    found: WritePlain = getattr(_compiled, "write_plain", _never)
+    return found
+
+
+def _declines(*_words: object) -> None:
     return
+
+
+def _never(*_words: object) -> bytes:
+    raise AssertionError("nothing was read as a plain request")

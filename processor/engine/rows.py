@@ -22,13 +22,46 @@ _MISSING: Final = _Missing()
 
 
 class _Batch:
-    """The writes of one batch, and for grouped kinds which keys of a group were written."""
+    """The writes of one batch.
 
-    __slots__ = ("groups", "rows")
+    Which keys of a group were written is not known before somebody scans a group.
+    """
 
-    def __init__(self) -> None:
+    __slots__ = ("_group_length", "_groups", "rows")
+
+    def __init__(self, group_length: Mapping[int, int]) -> None:
         self.rows: Changes = {}
-        self.groups: dict[bytes, list[bytes]] = {}
+        self._group_length = group_length
+        self._groups: dict[bytes, list[bytes]] | None = None
+
+    def write(self, key: bytes, value: bytes | None) -> None:
+        """Put the row, or delete it: None."""
+        self.rows[key] = value
+        if self._groups is not None:
+            self._group(self._groups, key)
+
+    def group(self, group: bytes) -> list[bytes]:
+        """Keys of the group that were written; some may be there twice."""
+        groups = self._groups
+        if groups is None:
+            groups = self._groups = {}
+            for key in self.rows:
+                self._group(groups, key)
+        return groups.get(group, _NO_KEYS)
+
+    def _group(self, groups: dict[bytes, list[bytes]], key: bytes) -> None:
+        length = self._group_length.get(key[0])
+        if length is None:
+            return
+        group = key[:length]
+        keys = groups.get(group)
+        if keys is None:
+            groups[group] = [key]
+        else:
+            keys.append(key)
+
+
+_NO_KEYS: Final[list[bytes]] = []
 
 
 class PartitionRows:
@@ -44,8 +77,8 @@ class PartitionRows:
         self._store = store
         self._get_stored = store.get
         self._group_length = dict(group_length)
-        self._open = _Batch()
-        self._sealed = _Batch()
+        self._open = _Batch(self._group_length)
+        self._sealed = _Batch(self._group_length)
 
     def get(self, key: bytes, /) -> bytes | None:
         """Value of the row, uncommitted writes included."""
@@ -58,28 +91,15 @@ class PartitionRows:
 
     def put(self, key: bytes, value: bytes, /) -> None:
         """Write the row."""
-        self._write(key, value)
+        self._open.write(key, value)
 
     def delete(self, key: bytes, /) -> None:
         """Delete the row."""
-        self._write(key, None)
-
-    def _write(self, key: bytes, value: bytes | None) -> None:
-        batch = self._open
-        batch.rows[key] = value
-        length = self._group_length.get(key[0])
-        if length is None:
-            return
-        group = key[:length]
-        keys = batch.groups.get(group)
-        if keys is None:
-            batch.groups[group] = [key]
-        else:
-            keys.append(key)
+        self._open.write(key, None)
 
     def scan(self, group: bytes, after: bytes = b"", /) -> Iterator[tuple[bytes, bytes]]:
         """Rows of the group with a key greater than `after`, in key order."""
-        overlaid = {*self._open.groups.get(group, ()), *self._sealed.groups.get(group, ())}
+        overlaid = {*self._open.group(group), *self._sealed.group(group)}
         if not overlaid:
             yield from self._store.scan(group, after)
             return
@@ -118,9 +138,9 @@ class PartitionRows:
         They stay readable here until `settle`.
         """
         assert not self._sealed.rows, "two transactions of one partition under way"
-        self._sealed, self._open = self._open, _Batch()
+        self._sealed, self._open = self._open, _Batch(self._group_length)
         return self._sealed.rows
 
     def settle(self) -> None:
         """Drop the sealed batch: the store has it now."""
-        self._sealed = _Batch()
+        self._sealed = _Batch(self._group_length)

@@ -12,6 +12,7 @@ from typing import Final, NamedTuple
 
 import msgspec
 
+from processor.inventory import rows as row
 from processor.inventory.rules import KNOWN_DIMENSIONS, Rules
 from processor.inventory.state import PartitionState
 from processor.inventory.stock import Level, ProductLocation
@@ -21,6 +22,7 @@ from schemas.messages import LineDetail, RequestLine, ReservationRequest
 
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
 _encode: Final = msgspec.msgpack.Encoder().encode
+CONTENT_BYTES: Final = 16
 LEVELS_CROWDED: Final = 4_096  # Past it a product-location is looked through for empty levels.
 
 
@@ -31,15 +33,19 @@ class Target:
         level: where it reserves.
         record_key: key that a record with this line must carry.
         content: hash of the line's words, without quantity and options.
+        stamp: what `plain` writes into the rows of a grant, in one piece: hashes of location,
+            reservation and content, and how the body of a hold begins.
 
     """
 
-    __slots__ = ("content", "level", "record_key")
+    __slots__ = ("content", "level", "record_key", "stamp")
 
     def __init__(self, level: Level, record_key: bytes, content: bytes) -> None:
         self.level = level
         self.record_key = record_key
         self.content = content
+        start = row.hold_start(level.place_row)
+        self.stamp = b"%b%b%b%b" % (level.location.hash, level.reservation, content, start)
 
 
 class Refusal(NamedTuple):
@@ -205,7 +211,7 @@ def line_content(request: ReservationRequest, line: RequestLine) -> bytes:
         sorted(line.dimensions.items()),
         line.measure,
     )
-    return blake2b(_encode(words), digest_size=16).digest()
+    return blake2b(_encode(words), digest_size=CONTENT_BYTES).digest()
 
 
 def detail_content(detail: LineDetail) -> bytes:

@@ -33,7 +33,6 @@ from schemas import limits
 from schemas.codes import GRANTED, Code
 from schemas.messages import (
     LineDetail,
-    RequestLine,
     ReservationRequest,
     ReservationResult,
     ResultDetail,
@@ -41,13 +40,11 @@ from schemas.messages import (
     Term,
 )
 
-_ACCEPTED: Final = int(Code.ACCEPTED)
 _encode: Final = msgspec.msgpack.Encoder().encode
 _NO_HOLD: Final = -1
 # Lines of a basket that are explained term by term: 512 of them with long formulas would not fit
 # into one answer.
 LINES_EXPLAINED_MAX: Final = 32
-_FREE_MAX: Final = limits.QUANTITY_MAX // 2  # Past it an answer may need to be clamped.
 CONTROLS: Final = {
     "CONFIGURE": configure,
     "RETRY_OFFSET": retry_offset,
@@ -76,69 +73,6 @@ def target_of(state: PartitionState, request: ReservationRequest, index: int) ->
     if not isinstance(level, Level):
         return holds.refused(level.code, level.message)
     return remember(state, key, level, request, index)
-
-
-# The common request: one line, RESERVE, nothing special. Same answers as the long way, in a
-# straight line.
-
-
-def decide_plain(
-    state: PartitionState, request: ReservationRequest, line: RequestLine, target: Target
-) -> ReservationResult | None:
-    """Decide a request to reserve one line without rare fields.
-
-    None where the long way is needed.
-    """
-    request_id = request.request_id
-    quantity = line.quantity
-    check = line.check_availability
-    if (
-        not 0 < len(request_id) <= limits.REQUEST_ID_LENGTH_MAX
-        or not request_id.isprintable()
-        or not 0 < quantity <= _FREE_MAX
-        or request.channel not in state.plain_channels
-    ):
-        return None
-    answer_key = b"R" + request_id.encode()
-    rows = state.rows
-    if rows.get(answer_key) is not None:
-        return None
-    level = target.level
-    location = level.location
-    state.touch(location)
-    free = min([node.free for node in level.checked])
-    if not level.simple or (check and quantity > free) or abs(free) > _FREE_MAX:
-        return None
-    level.reserved += quantity
-    for node in level.path:
-        node.free -= quantity
-    state.mark(level)
-    number = state.sequence * HOLD_LINES_MAX
-    key = row.hold_key(level.reservation, number)
-    words = (quantity, state.clock_ms, 0, quantity, request.channel)
-    rows.put(key, row.plain_hold(location.hash, level.place_row, words, checked=check))
-    available = free - quantity  # Every node of the path has lost the same.
-    digest = _plain_digest(request, line, target)
-    line_kept = (_ACCEPTED, level.reservation, number, quantity, available, None)
-    answer = (row.FORMAT, _ACCEPTED, (line_kept,))
-    rows.put(answer_key, row.encode_answer(state.clock_ms, digest, answer))
-    state.forget_later(answer_key)
-    hold_id = f"{level.reservation_id}-{number}"
-    answered = ResultLine(_ACCEPTED, level.reservation_id, hold_id, quantity, available)
-    return _accepted(state, request_id, answered)
-
-
-def _accepted(state: PartitionState, request_id: str, line: ResultLine) -> ReservationResult:
-    sequence, clock_ms, offset = state.sequence, state.clock_ms, state.source_offset
-    return ReservationResult(request_id, _ACCEPTED, sequence, clock_ms, offset, False, [line])
-
-
-def _plain_digest(request: ReservationRequest, line: RequestLine, target: Target) -> bytes:
-    words = f"{request.action}|{request.channel}|{line.quantity}|{line.check_availability}"
-    return blake2b(target.content + words.encode(), digest_size=8).digest()
-
-
-# The long way.
 
 
 def decide_request(

@@ -142,6 +142,9 @@ def order_hash(order_id: str) -> bytes:
 _LEVEL_START: Final = _encode(LevelRow(FORMAT, "", "", {}, "", 0))[:-5]
 
 
+_HOLD_START: Final = bytes((0x90 | 14,)) + _encode(FORMAT) + _encode(LIVE)  # An array of 14.
+
+
 def due_of(hold: Hold, grace_ms: int) -> int:
     """When the sweep looks at the hold next: its expiry, or the end of its grace."""
     if hold.expires_at_ms == 0:
@@ -156,14 +159,20 @@ def encode_hold(hold: Hold, location: bytes, due_ms: int) -> bytes:
     return _HOLD_HEAD.pack(due_ms, location, counted, order) + _encode(hold)
 
 
-def plain_hold(
-    location: bytes, place_row: bytes, words: tuple[int, int, int, int, str], *, checked: bool
-) -> bytes:
-    """`encode_hold` of a new hold without rare fields; `words`: fields from quantity to channel."""
-    head = _HOLD_HEAD.pack(NEVER_MS, location, words[0], _NO_ORDER)
-    return head + _encode(
-        (FORMAT, LIVE, msgspec.Raw(place_row), *words, "", "", "", "", 0, checked)
-    )
+def hold_start(place_row: bytes) -> bytes:
+    """Body of a hold row up to its quantity, for a live hold."""
+    return _HOLD_START + place_row
+
+
+def plain_hold(start: bytes, location: bytes, words: tuple[int, int, str, bool]) -> bytes:
+    """`encode_hold` of a new hold without rare fields; `start`: `hold_start`.
+
+    `words`: quantity, created at (ms), channel, checked.
+    """
+    quantity, created_at_ms, channel, checked = words
+    head = _HOLD_HEAD.pack(NEVER_MS, location, quantity, _NO_ORDER)
+    rest = _encode((quantity, created_at_ms, 0, quantity, channel, "", "", "", "", 0, checked))
+    return head + start + rest[1:]  # Without the head of the array: `start` has one for all.
 
 
 _decode_hold: Final = msgspec.msgpack.Decoder(Hold).decode

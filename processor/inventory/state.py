@@ -103,7 +103,7 @@ class PartitionState:
         self.behind = False
         self.next_forget_ms = 0
         self.forgotten = b""
-        self.plain_channels: set[str] = set()
+        self.plain_channels: set[bytes] = set()
         self.swept = b""
         self._dirty: list[Level] = []
         self._forget: list[bytes] = []
@@ -170,7 +170,7 @@ class PartitionState:
         if self.rules.reservation_enabled and expiry.default_expiry_ms is None:
             if len(self.plain_channels) >= CHANNELS_REMEMBERED_MAX:
                 self.plain_channels.clear()
-            self.plain_channels.add(channel)
+            self.plain_channels.add(channel.encode())
 
     # Changes, each of them revocable.
 

@@ -39,8 +39,8 @@ CODEC = Codec(FixedSchemaIds())
 class Partition:
     """Partition 0 of 1, and everything it ever answered."""
 
-    def __init__(self, configuration: Configuration | None = None) -> None:
-        self.domain = StockDomain(CODEC, configuration)
+    def __init__(self, configuration: Configuration | None = None, codec: Codec = CODEC) -> None:
+        self.domain = StockDomain(codec, configuration)
         self.rows = DictRows()
         self.decider = self.domain.open(0, 1, self.rows, None)
         self.now_ms = 1_800_000_000_000

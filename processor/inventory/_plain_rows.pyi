@@ -1,0 +1,3 @@
+def plain_rows(
+    stamp: bytes, said: tuple[bytes, int, int, int, int, bool]
+) -> tuple[bytes, bytes] | None: ...

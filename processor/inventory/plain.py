@@ -1,0 +1,111 @@
+"""The short way: a request to reserve one line, with nothing special about it, that is granted.
+
+Nearly all requests are of this kind, and most of what the long way (`requests`) does for them is
+making and taking apart objects. Here the words of the record are not even decoded: the bytes that
+name the place are the key under which the long way has left what they resolve to. The rule: rows
+and answer are those of the long way, to the byte; whatever is not sure to be granted is left to it,
+with nothing changed.
+"""
+
+from collections.abc import Callable
+from hashlib import blake2b
+from importlib import import_module
+from typing import Final
+
+from processor.inventory import rows as row
+from processor.inventory.identity import HASH_BYTES, HOLD_LINES_MAX
+from processor.inventory.lines import CONTENT_BYTES, Target
+from processor.inventory.state import PartitionState
+from schemas import limits
+from schemas.codes import Code
+
+# Request id; channel (UTF-8); the bytes that name the place: key of the record, organization,
+# product, data source, dimensions, measure; quantity; whether availability is checked.
+Plain = tuple[bytes, bytes, bytes, int, bool]
+# Channel, quantity, clock (ms), number of the hold, what is left, whether it was checked.
+Said = tuple[bytes, int, int, int, int, bool]
+PlainRows = tuple[bytes, bytes]  # Hold row and answer row.
+
+_FREE_MAX: Final = limits.QUANTITY_MAX // 2  # Past it an answer may need to be clamped.
+# Of one product-location: the same place can be spelled in many ways.
+SPELLINGS_MAX: Final = 4_096
+_START_AT: Final = 2 * HASH_BYTES + CONTENT_BYTES  # In a stamp.
+
+
+class Grant:
+    """What is answered: reservation, number of the hold, and what is left."""
+
+    __slots__ = ("available", "number", "reservation")
+
+    def __init__(self, reservation: bytes, number: int, available: int) -> None:
+        self.reservation = reservation
+        self.number = number
+        self.available = available
+
+
+def remember_spelling(state: PartitionState, place: bytes, target: Target) -> None:
+    """The long way has granted a plain request whose place is spelled so."""
+    spellings = target.level.location.targets
+    if place not in state.targets and len(spellings) < SPELLINGS_MAX:
+        state.targets[place] = target
+        spellings.append(place)
+
+
+def decide_plain(state: PartitionState, plain: Plain) -> Grant | None:
+    """Grant a plain request; None where the long way is needed."""
+    request_id, channel, place, quantity, checked = plain
+    target: Target | None = state.targets.get(place)
+    if target is None or not 0 < quantity <= _FREE_MAX or channel not in state.plain_channels:
+        return None
+    answer_key = b"R" + request_id
+    rows = state.rows
+    if rows.get(answer_key) is not None:
+        return None
+    level = target.level
+    location = level.location
+    state.touch(location)
+    free = _FREE_MAX + 1
+    for node in level.checked:
+        free = min(free, node.free)
+    if not level.simple or (checked and quantity > free) or not -_FREE_MAX <= free <= _FREE_MAX:
+        return None
+    level.reserved += quantity
+    for node in level.path:
+        node.free -= quantity
+    state.mark(level)
+    available = free - quantity  # Every node of the path has lost the same.
+    number = state.sequence * HOLD_LINES_MAX
+    said: Said = (channel, quantity, state.clock_ms, number, available, checked)
+    hold, answer = _quick_rows(target.stamp, said) or pure_rows(target.stamp, said)
+    reservation = target.stamp[HASH_BYTES : 2 * HASH_BYTES]
+    rows.put(row.hold_key(reservation, number), hold)
+    rows.put(answer_key, answer)
+    state.forget_later(answer_key)
+    return Grant(reservation, number, available)
+
+
+def pure_rows(stamp: bytes, said: Said) -> PlainRows:
+    """Rows of a plain grant, by the functions of the long way."""
+    location, reservation = stamp[:HASH_BYTES], stamp[HASH_BYTES : 2 * HASH_BYTES]
+    content, start = stamp[2 * HASH_BYTES : _START_AT], stamp[_START_AT:]
+    channel, quantity, clock_ms, number, available, checked = said
+    name = channel.decode()
+    hold = row.plain_hold(start, location, (quantity, clock_ms, name, checked))
+    words = f"RESERVE|{name}|{quantity}|{checked}"
+    digest = blake2b(content + words.encode(), digest_size=8).digest()
+    line = (int(Code.ACCEPTED), reservation, number, quantity, available, None)
+    answer = (row.FORMAT, int(Code.ACCEPTED), (line,))
+    return hold, row.encode_answer(clock_ms, digest, answer)
+
+
+def _find_quick_rows() -> Callable[[bytes, Said], PlainRows | None]:
+    """The compiled twin of `pure_rows`; where there is none, the pure one itself."""
+    try:
+        compiled = import_module("processor.inventory._plain_rows")
+    except ImportError:
+        return pure_rows
+    found: Callable[[bytes, Said], PlainRows | None] = compiled.plain_rows
+    return found
+
+
+_quick_rows: Final = _find_quick_rows()
