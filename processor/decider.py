@@ -141,9 +141,11 @@ class StockDecider:
         if request.action == "TICK":
             self._tidy(expiry.TICK_EFFORT if state.behind else expiry.RECORD_EFFORT, outputs)
             return
+        if plain is not None and isinstance(first, Target):
+            is_new = remember_spelling(state, plain[2], first)
+            if is_new and self._grant_plain(plain, record, outputs):
+                return
         result = decide_request(state, request, first)
-        if plain is not None and result.code == Code.ACCEPTED and isinstance(first, Target):
-            remember_spelling(state, plain[2], first)
         value = self._codec.encode_result(result)
         self._answer(result.request_id.encode(), value, record, outputs)
 

@@ -14,7 +14,7 @@ from typing import Final
 
 from processor.inventory import rows as row
 from processor.inventory.identity import HASH_BYTES, HOLD_LINES_MAX
-from processor.inventory.lines import CONTENT_BYTES, Target
+from processor.inventory.lines import CONTENT_BYTES, Target, id_is_valid
 from processor.inventory.state import PartitionState
 from schemas import limits
 from schemas.codes import Code
@@ -43,12 +43,21 @@ class Grant:
         self.available = available
 
 
-def remember_spelling(state: PartitionState, place: bytes, target: Target) -> None:
-    """The long way has granted a plain request whose place is spelled so."""
-    spellings = target.level.location.targets
-    if place not in state.targets and len(spellings) < SPELLINGS_MAX:
-        state.targets[place] = target
-        spellings.append(place)
+def remember_spelling(state: PartitionState, place: bytes, target: Target) -> bool:
+    """The long way has found what a place is that is spelled so; tells whether that is new.
+
+    The record was in its place. Its organization is looked at here: nobody has done so yet.
+    """
+    location = target.level.location
+    if (
+        place in state.targets
+        or len(location.targets) >= SPELLINGS_MAX
+        or not id_is_valid(location.organization_id, limits.ORGANIZATION_LENGTH_MAX)
+    ):
+        return False
+    state.targets[place] = target
+    location.targets.append(place)
+    return True
 
 
 def decide_plain(state: PartitionState, plain: Plain) -> Grant | None:

@@ -72,14 +72,14 @@ def _both(*, crossing: bool = False) -> _Both:
         document = msgspec.structs.replace(document, reservation=mode)
     both = _Both(Partition(document), Partition(document, LONG))
     decider: Any = both.short.decider
-    write = decider._write_plain  # noqa: SLF001 - to count what went the short way
+    write = decider._write_plain
 
     def count(*words: Any) -> bytes:
         both.granted += 1
         written: bytes = write(*words)
         return written
 
-    decider._write_plain = count  # noqa: SLF001
+    decider._write_plain = count
     return both
 
 
@@ -95,7 +95,7 @@ def _plain(request_id: str, **changes: Any) -> bytes:
 @settings(max_examples=150, deadline=None)
 @given(st.booleans(), st.lists(st.tuples(KEYS, REQUESTS, st.integers(0, 5)), max_size=40))
 def test_whatever_is_asked_nobody_can_tell_which_way_it_went(
-    crossing: bool,  # noqa: FBT001
+    crossing: bool,
     asked: list[tuple[bytes | None, ReservationRequest, int]],
 ) -> None:
     """Rows, answers, dead letters and checkpoints are those of the long way."""
@@ -108,7 +108,7 @@ def test_whatever_is_asked_nobody_can_tell_which_way_it_went(
 
 
 def test_what_was_granted_once_is_granted_the_short_way_from_then_on() -> None:
-    """The first request of a place goes the long way, the next ones need not."""
+    """The first request of a channel goes the long way, the next ones need not."""
     both = _both()
     both.stock(10)
     assert [both.send(KEY, _plain(f"r-{number}")) for number in range(5)] == [Code.ACCEPTED] * 5
@@ -157,8 +157,8 @@ def test_one_place_spelled_in_many_ways_fills_no_memory() -> None:
     partition = Partition()
     partition.stock(10)
     partition.reserve(1)
-    (target,) = {id(one): one for one in partition.decider._state.targets.values()}.values()  # type: ignore[attr-defined]  # noqa: SLF001
-    state = partition.decider._state  # type: ignore[attr-defined]  # noqa: SLF001
+    (target,) = {id(one): one for one in partition.decider._state.targets.values()}.values()  # type: ignore[attr-defined]
+    state = partition.decider._state  # type: ignore[attr-defined]
     for number in range(plain.SPELLINGS_MAX + 10):
         plain.remember_spelling(state, b"%d" % number, target)
     assert len(target.level.location.targets) == plain.SPELLINGS_MAX
@@ -168,10 +168,10 @@ def test_one_place_spelled_in_many_ways_fills_no_memory() -> None:
 NUMBERS: Final = st.integers(-(2**62), 2**62) | st.integers(-300, 300)
 
 
-@pytest.mark.skipif(plain._quick_rows is plain.pure_rows, reason="the twin is not built")  # noqa: SLF001
+@pytest.mark.skipif(plain._quick_rows is plain.pure_rows, reason="the twin is not built")
 @settings(max_examples=500, deadline=None)
-@example(b"l" * 12 + b"r" * 12 + b"c" * 16 + b"", "c" * 32, 1, 127, 128, -1, True)  # noqa: FBT003
-@example(b"l" * 12 + b"r" * 12 + b"c" * 16 + b"", "c" * 31, 255, 256, 65535, -33, False)  # noqa: FBT003
+@example(b"l" * 12 + b"r" * 12 + b"c" * 16 + b"", "c" * 32, 1, 127, 128, -1, True)
+@example(b"l" * 12 + b"r" * 12 + b"c" * 16 + b"", "c" * 31, 255, 256, 65535, -33, False)
 @given(
     st.binary(min_size=24 + CONTENT_BYTES, max_size=400),
     st.text(max_size=limits.CHANNEL_LENGTH_MAX),
@@ -181,27 +181,27 @@ NUMBERS: Final = st.integers(-(2**62), 2**62) | st.integers(-300, 300)
     NUMBERS,
     st.booleans(),
 )
-def test_the_quick_twin_writes_the_same_rows(  # noqa: PLR0913
+def test_the_quick_twin_writes_the_same_rows(
     stamp: bytes,
     channel: str,
     quantity: int,
     clock_ms: int,
     number: int,
     available: int,
-    checked: bool,  # noqa: FBT001
+    checked: bool,
 ) -> None:
     """Whatever the numbers, in the shortest form of each."""
     said = (channel.encode(), quantity, clock_ms, number, available, checked)
-    written = plain._quick_rows(stamp, said)  # noqa: SLF001
+    written = plain._quick_rows(stamp, said)
     if written is None:
         assert len(channel.encode()) > 255
         return
     assert written == plain.pure_rows(stamp, said)
 
 
-@pytest.mark.skipif(plain._quick_rows is plain.pure_rows, reason="the twin is not built")  # noqa: SLF001
+@pytest.mark.skipif(plain._quick_rows is plain.pure_rows, reason="the twin is not built")
 def test_the_quick_twin_leaves_what_it_has_no_room_for() -> None:
     """A stamp beyond its buffer is for the pure one; so is one cut short."""
     said = (b"web", 1, 1, 1, 1, True)
-    assert plain._quick_rows(bytes(10_000), said) is None  # noqa: SLF001
-    assert plain._quick_rows(bytes(10), said) is None  # noqa: SLF001
+    assert plain._quick_rows(bytes(10_000), said) is None
+    assert plain._quick_rows(bytes(10), said) is None
