@@ -14,7 +14,7 @@ from typing import Final
 
 from processor.inventory import rows as row
 from processor.inventory.identity import HASH_BYTES, HOLD_LINES_MAX
-from processor.inventory.lines import CONTENT_BYTES, Target, id_is_valid
+from processor.inventory.lines import CONTENT_BYTES, SPELLINGS_MAX, Target, id_is_valid
 from processor.inventory.state import PartitionState
 from schemas import limits
 from schemas.codes import Code
@@ -27,8 +27,6 @@ Said = tuple[bytes, int, int, int, int, bool]
 PlainRows = tuple[bytes, bytes]  # Hold row and answer row.
 
 _FREE_MAX: Final = limits.QUANTITY_MAX // 2  # Past it an answer may need to be clamped.
-# Of one product-location: the same place can be spelled in many ways.
-SPELLINGS_MAX: Final = 4_096
 _START_AT: Final = 2 * HASH_BYTES + CONTENT_BYTES  # In a stamp.
 
 

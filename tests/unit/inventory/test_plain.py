@@ -9,7 +9,7 @@ from hypothesis import example, given, settings, strategies as st
 
 from processor.inventory import plain
 from processor.inventory.configuration import default
-from processor.inventory.lines import CONTENT_BYTES
+from processor.inventory.lines import CONTENT_BYTES, SPELLINGS_MAX
 from schemas import limits, quick, topics
 from schemas.codec import Codec
 from schemas.codes import Code
@@ -115,6 +115,18 @@ def test_what_was_granted_once_is_granted_the_short_way_from_then_on() -> None:
     assert both.granted == (4 if quick.COMPILED else 0)
 
 
+def test_an_organization_that_is_none_is_refused_whatever_was_granted_before() -> None:
+    """A channel that is known makes no organization valid."""
+    partition = Partition()
+    partition.stock(10)
+    assert partition.reserve(1).code == Code.ACCEPTED
+    for organization in ("", "x" * (limits.ORGANIZATION_LENGTH_MAX + 1)):
+        key = f"{organization}|1|11".encode()
+        unchecked = [line(1, check=False)]
+        answer = partition.ask("RESERVE", unchecked, organization=organization, key=key)
+        assert answer.code == Code.ORGANIZATION_INVALID
+
+
 def test_the_last_piece_goes_the_short_way_and_the_next_is_refused() -> None:
     """What is not granted is refused by the long way, with its words."""
     both = _both()
@@ -153,16 +165,18 @@ def test_what_is_not_plain_goes_the_long_way(
 
 
 def test_one_place_spelled_in_many_ways_fills_no_memory() -> None:
-    """Spellings of one product-location are remembered up to a bound."""
+    """Spellings of one product-location are remembered up to a bound; the next are decided too."""
     partition = Partition()
     partition.stock(10)
     partition.reserve(1)
     (target,) = {id(one): one for one in partition.decider._state.targets.values()}.values()  # type: ignore[attr-defined]
     state = partition.decider._state  # type: ignore[attr-defined]
-    for number in range(plain.SPELLINGS_MAX + 10):
+    for number in range(SPELLINGS_MAX + 10):
         plain.remember_spelling(state, b"%d" % number, target)
-    assert len(target.level.location.targets) == plain.SPELLINGS_MAX
-    assert len(state.targets) == plain.SPELLINGS_MAX
+    assert len(target.level.location.targets) == SPELLINGS_MAX
+    assert len(state.targets) == SPELLINGS_MAX
+    assert partition.reserve(1, dimensions=RED).code == Code.ACCEPTED
+    assert len(state.targets) == SPELLINGS_MAX
 
 
 NUMBERS: Final = st.integers(-(2**62), 2**62) | st.integers(-300, 300)
@@ -170,31 +184,24 @@ NUMBERS: Final = st.integers(-(2**62), 2**62) | st.integers(-300, 300)
 
 @pytest.mark.skipif(plain._quick_rows is plain.pure_rows, reason="the twin is not built")
 @settings(max_examples=500, deadline=None)
-@example(b"l" * 12 + b"r" * 12 + b"c" * 16 + b"", "c" * 32, 1, 127, 128, -1, True)
-@example(b"l" * 12 + b"r" * 12 + b"c" * 16 + b"", "c" * 31, 255, 256, 65535, -33, False)
+@example(b"s" * 40, (b"c" * 32, 1, 127, 128, -1, True))
+@example(b"s" * 40, (b"c" * 31, 255, 256, 65535, -33, False))
 @given(
     st.binary(min_size=24 + CONTENT_BYTES, max_size=400),
-    st.text(max_size=limits.CHANNEL_LENGTH_MAX),
-    st.integers(1, limits.QUANTITY_MAX),
-    st.integers(0, 2**62),
-    NUMBERS,
-    NUMBERS,
-    st.booleans(),
+    st.tuples(
+        st.text(max_size=limits.CHANNEL_LENGTH_MAX).map(str.encode),
+        st.integers(1, limits.QUANTITY_MAX),
+        st.integers(0, 2**62),
+        NUMBERS,
+        NUMBERS,
+        st.booleans(),
+    ),
 )
-def test_the_quick_twin_writes_the_same_rows(
-    stamp: bytes,
-    channel: str,
-    quantity: int,
-    clock_ms: int,
-    number: int,
-    available: int,
-    checked: bool,
-) -> None:
+def test_the_quick_twin_writes_the_same_rows(stamp: bytes, said: plain.Said) -> None:
     """Whatever the numbers, in the shortest form of each."""
-    said = (channel.encode(), quantity, clock_ms, number, available, checked)
     written = plain._quick_rows(stamp, said)
     if written is None:
-        assert len(channel.encode()) > 255
+        assert len(said[0]) > 255
         return
     assert written == plain.pure_rows(stamp, said)
 
