@@ -13,7 +13,7 @@ from processor.inventory.lines import CONTENT_BYTES, SPELLINGS_MAX
 from schemas import limits, quick, topics
 from schemas.codec import Codec
 from schemas.codes import Code
-from schemas.messages import RequestLine, RequestOptions, ReservationRequest
+from schemas.messages import LineDetail, RequestLine, RequestOptions, ReservationRequest
 from schemas.registry import FixedSchemaIds
 from tests.support.partition import CODEC, RED, RED_SMALL, UNIT, Partition, line
 
@@ -27,9 +27,11 @@ LINES: Final = st.builds(
     dimension_data_source=st.just(""),
     dimensions=st.sampled_from([RED_SMALL, RED, dict(reversed(RED_SMALL.items()))]),
     measure=st.sampled_from(["", "iv.softreserved"]),
-    quantity=st.sampled_from([-UNIT, 0, 1, UNIT, 2 * UNIT, 4 * UNIT, limits.QUANTITY_MAX]),
+    quantity=st.sampled_from(
+        [-UNIT, 0, 1, UNIT, 2 * UNIT, 4 * UNIT, limits.QUANTITY_MAX // 2, limits.QUANTITY_MAX]
+    ),
     check_availability=st.booleans(),
-    detail=st.none(),
+    detail=st.sampled_from([None, None, None, LineDetail(expires_in_ms=4)]),
 )
 REQUESTS: Final = st.builds(
     ReservationRequest,
@@ -105,6 +107,26 @@ def test_whatever_is_asked_nobody_can_tell_which_way_it_went(
         both.short.now_ms += later_ms
         both.long.now_ms += later_ms
         both.send(key, CODEC.encode_request(request))
+
+
+def test_what_has_come_due_is_free_again_the_short_way_too() -> None:
+    """A hold that expired since counts no longer, though nothing has swept it."""
+    both = _both()
+    both.stock(4)
+    both.send(KEY, _plain("r-1"))
+    both.send(KEY, _plain("r-2", lines=[line(2, expires_in_ms=5)]))
+    for one in (both.short, both.long):
+        one.now_ms += 6
+    assert both.send(KEY, _plain("r-3")) == Code.ACCEPTED
+
+
+def test_more_than_an_answer_can_carry_goes_the_long_way() -> None:
+    """What is left is clamped by the long way, so such requests are left to it."""
+    both = _both()
+    both.stock(1)
+    half = msgspec.structs.replace(line(1, check=False), quantity=limits.QUANTITY_MAX // 2)
+    codes = [both.send(KEY, _plain(f"r-{number}", lines=[half])) for number in range(5)]
+    assert codes == [Code.ACCEPTED] * 5
 
 
 def test_what_was_granted_once_is_granted_the_short_way_from_then_on() -> None:
