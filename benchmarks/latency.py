@@ -15,13 +15,22 @@ from benchmarks.programs import CpuSampler, Program
 PROBES: Final = 200  # Sent first and waited for: the loop begins when the contestant answers.
 # Sent at the same rate, answered and checked, but not counted: for its first seconds of a load the
 # broker takes two or three times the CPU that it takes later. What it left undone is waited for.
-WARM_UP_S: Final = 20
+# At high rates that takes fewer seconds.
+WARM_UP_S_MAX: Final = 20
+WARM_UP_S_MIN: Final = 8
+WARM_UP_REQUESTS: Final = 100_000
 ANSWER_WITHIN_S: Final = 60.0
 METHOD: Final = (
     "open loop at a fixed rate; time from the instant a request was due to its answer being read "
-    f"by a read_committed consumer; {WARM_UP_S} s at the same rate before it are not counted; "
+    f"by a read_committed consumer; {WARM_UP_S_MIN} to {WARM_UP_S_MAX} s at the same rate before it "
+    f"({WARM_UP_REQUESTS:,} requests) are not counted; "
     "answers replayed"
 )
+
+
+def warm_up_s(rate: int) -> int:
+    """Seconds of load that are not counted, at `rate` a second."""
+    return min(WARM_UP_S_MAX, max(WARM_UP_S_MIN, WARM_UP_REQUESTS // rate))
 
 
 def run(
@@ -34,7 +43,7 @@ def run(
     partitions: int,
 ) -> Run:
     """One contestant at one rate in fresh topics."""
-    work = spread(PROBES + rate * (WARM_UP_S + seconds), partitions)
+    work = spread(PROBES + rate * (warm_up_s(rate) + seconds), partitions)
 
     def report(what: str, done: int, of: int) -> None:
         progress(f"{contestant.name}: {what}", done, of)
@@ -42,7 +51,7 @@ def run(
     report("making topics", 0, 1)
     with ground.fresh(partitions) as site:
         contestant.prepare(site, work, report)
-        report(f"{rate} requests/s for {WARM_UP_S + seconds} s", 0, 1)
+        report(f"{rate} requests/s for {warm_up_s(rate) + seconds} s", 0, 1)
         programs = contestant.start(site, work)
         try:
             counted, cpu = _measure(site, work, rate, programs)
@@ -69,7 +78,7 @@ def stages(
     loop: OpenLoop, site: Site, work: Work, rate: int, programs: Sequence[Program]
 ) -> Iterator[list[Timing]]:
     """Send probes, warm-up and what counts; timings of each, once all of it is answered."""
-    warm = PROBES + rate * WARM_UP_S
+    warm = PROBES + rate * warm_up_s(rate)
     records = drain.request_records(site, work)
     for first, last in ((0, PROBES), (PROBES, warm), (warm, len(records))):
         numbers = {ask.request_id.encode(): at for at, ask in enumerate(work.asks[first:last])}

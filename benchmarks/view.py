@@ -24,7 +24,7 @@ from benchmarks.check import WrongAnswerError
 from benchmarks.contestants import Holdfast, Site
 from benchmarks.figures import Extra, Run, percentiles
 from benchmarks.ground import Ground
-from benchmarks.latency import PROBES, WARM_UP_S, stages
+from benchmarks.latency import PROBES, WARM_UP_REQUESTS, stages, warm_up_s
 from benchmarks.load import ORGANIZATION, Work, spread
 from benchmarks.openloop import OpenLoop
 from benchmarks.programs import CpuSampler, Program, wait_until
@@ -45,7 +45,7 @@ QUESTIONS_S: Final = 5
 METHOD: Final = (
     "percentiles: view lag, from append of a result to the view's position beyond its request "
     f"(looked at every {LOOK_EVERY_S * 1000:g} ms), in an open loop of decisions, "
-    f"once {WARM_UP_S} s at the same rate are caught up with; CPU of the view process a "
+    f"once {WARM_UP_REQUESTS:,} at the same rate are caught up with; CPU of the view process a "
     f"decision; queries_per_s: one product by colour, {UNDER_WAY} under way, without "
     f"HTTP; query_p99_ms: open loop at {QUESTIONS_RATE}/s, from the instant due"
 )
@@ -102,7 +102,7 @@ class PositionLog:
 
 def run(ground: Ground, progress: Progress, *, rate: int, seconds: int, partitions: int) -> Run:
     """A worker and a view on a fresh broker and Redis."""
-    work = spread(PROBES + rate * (WARM_UP_S + seconds), partitions)
+    work = spread(PROBES + rate * (warm_up_s(rate) + seconds), partitions)
     progress("view: making topics, starting redis", 0, 1)
     with ground.fresh(partitions) as site, LocalStack(servers=("redis",)) as stack:
         assert stack.addresses.redis_url is not None
@@ -112,7 +112,7 @@ def run(ground: Ground, progress: Progress, *, rate: int, seconds: int, partitio
         programs = [*contestant.start(site, work), _view_program(site, view)]
         try:
             _wait_until_level(view, programs)
-            progress(f"view: {rate} decisions/s for {WARM_UP_S + seconds} s", 0, 1)
+            progress(f"view: {rate} decisions/s for {warm_up_s(rate) + seconds} s", 0, 1)
             measured, cpu = _lags(site, work, view, rate, programs)
             progress("view: questions", 0, 1)
             extra = uvloop.run(_questions(view, work))
@@ -161,7 +161,7 @@ def _lags(
             time.sleep(10 * LOOK_EVERY_S)
     finally:
         loop.close()
-    counted = {ask.request_id.encode() for ask in work.asks[PROBES + rate * WARM_UP_S :]}
+    counted = {ask.request_id.encode() for ask in work.asks[PROBES + rate * warm_up_s(rate) :]}
     return [_lag(one, log) for one in _answered(site, work.partitions, counted)], cpu
 
 
