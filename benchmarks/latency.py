@@ -22,8 +22,8 @@ WARM_UP_REQUESTS: Final = 100_000
 ANSWER_WITHIN_S: Final = 60.0
 METHOD: Final = (
     "open loop at a fixed rate; time from the instant a request was due to its answer being read "
-    f"by a read_committed consumer; {WARM_UP_REQUESTS:,} requests at the same rate before it "
-    f"({WARM_UP_S_MIN} to {WARM_UP_S_MAX} s) are not counted; answers replayed"
+    f"by a read_committed consumer; {WARM_UP_S_MIN} to {WARM_UP_S_MAX} s at the same rate before "
+    f"it ({WARM_UP_REQUESTS:,} requests, if they take so long) are not counted; answers replayed"
 )
 
 

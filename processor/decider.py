@@ -17,7 +17,7 @@ from processor.inventory.auditor import Auditor
 from processor.inventory.configuration import Configuration, default
 from processor.inventory.holds import Outcome
 from processor.inventory.lines import Target, record_key_of
-from processor.inventory.plain import Plain, decide_plain, remember_spelling
+from processor.inventory.plain import decide_plain, remember_spelling
 from processor.inventory.reconfigure import rules_of
 from processor.inventory.requests import decide_request, target_of
 from processor.inventory.rules import Rules
@@ -35,6 +35,7 @@ from schemas.messages import (
     ReservationRequest,
 )
 from schemas.partitioning import partition_of
+from schemas.quick import Plain
 
 KEYS_CHECKED_MAX: Final = 100_000  # Record keys whose partition is known; a key is a location.
 CONTROL_ACTIONS: Final = frozenset({"TICK", "CONFIGURE"})  # Sent to a partition, not to a key.

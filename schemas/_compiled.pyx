@@ -4,7 +4,8 @@
 `schemas.writing`, its pure twins.
 
 The rule: this module answers only what it is sure of. Each reader takes a framed record and returns
-its struct, each writer the reverse; where anything is out of the ordinary (another frame, a record
+its struct (`read_plain` its parts), each writer the reverse (`write_plain` only for what was read as
+plain, so it raises instead); where anything is out of the ordinary (another frame, a record
 cut short, an Avro form our own writers do not use, a value of another type, a number out of range)
 they return None, change nothing, and the caller asks the pure twin, whose answer or error is the
 one that counts. So there is one place that says what is refused, and with which words.
@@ -1013,10 +1014,13 @@ def write_plain(
     what is left, sequence, decided at (ms), source offset.
 
     Raises:
-        ValueError: a number out of range, or a request too long.
+        ValueError: a number that the schema does not hold.
+        OverflowError: a number of more than 64 bits.
 
     """
     cdef Sink s
+    if PyBytes_GET_SIZE(frame) != FRAME:
+        decline()
     number_, granted, available, sequence, decided_at_ms, source_offset = words
     cdef Py_ssize_t size = 2 * PyBytes_GET_SIZE(reservation)
     cdef bytes digits = b"-%d" % number_

@@ -37,6 +37,8 @@ def no_twin(_pure: Callable[..., Any]) -> Twin:
 
 
 # The two that have no pure twin: the long way, from decoding to encoding, stands in for both.
+# A plain request: id; channel (UTF-8); the bytes that name the place (key of the record,
+# organization, product, data source, dimensions, measure); quantity; whether it is checked.
 Plain = tuple[bytes, bytes, bytes, int, bool]
 ReadPlain = Callable[[bytes | None, bytes | None, bytes], Plain | None]
 WritePlain = Callable[[bytes, bytes, tuple[int, int, int, int, int, int], bytes], bytes]

@@ -139,6 +139,7 @@ class PartitionStore:
     def wipe(self) -> None:
         """Throw the database away; the changelog has everything."""
         topic_id = self.position.topic_id
+        self._writes += 1
         self._at_rest = None
         self._db.close()
         shutil.rmtree(self.path)
@@ -157,7 +158,7 @@ class PartitionStore:
                 break
             yield key, iterator.value()
             iterator.next()
-        self._at_rest = seen, iterator
+        self._put_iterator(seen, iterator)
 
     def _take_iterator(self) -> tuple[int, Any]:
         """One that sees every write so far but the one under way, whose rows are overlaid."""
@@ -167,12 +168,16 @@ class PartitionStore:
         seen = self._writes
         return seen, self._db.iter()
 
+    def _put_iterator(self, seen: int, iterator: Any) -> None:
+        if seen == self._writes:
+            self._at_rest = seen, iterator
+
     def first_key(self, kind: bytes, start: bytes) -> bytes | None:
         """First committed key of the kind that is not below `start`."""
         seen, iterator = self._take_iterator()
         iterator.seek(start)
         key: bytes | None = iterator.key() if iterator.valid() else None
-        self._at_rest = seen, iterator
+        self._put_iterator(seen, iterator)
         return key if key is not None and key.startswith(kind) else None
 
     def apply(self, changes: Mapping[bytes, bytes | None], position: Position) -> None:

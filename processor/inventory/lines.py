@@ -23,8 +23,6 @@ from schemas.messages import LineDetail, RequestLine, ReservationRequest
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
 _encode: Final = msgspec.msgpack.Encoder().encode
 CONTENT_BYTES: Final = 16
-# Of the places of one product-location, remembered: each can be spelled in many ways (300 bytes).
-SPELLINGS_MAX: Final = 65_536
 LEVELS_CROWDED: Final = 4_096  # Past it a product-location is looked through for empty levels.
 
 
@@ -179,9 +177,8 @@ def remember(
         location.organization_id, location.product_id, location.partition_values
     )
     target = Target(level, record_key, line_content(request, request.lines[index]))
-    if len(location.targets) < SPELLINGS_MAX:
-        state.targets[key] = target
-        location.targets.append(key)
+    if len(key[2]) <= limits.DIMENSIONS_MAX:  # Names in other letters can be many more.
+        state.remember(location, key, target)
     return target
 
 

@@ -4,7 +4,7 @@ Nearly all requests are of this kind, and most of what the long way (`requests`)
 making and taking apart objects. Here the words of the record are not even decoded: the bytes that
 name the place are the key under which the long way has left what they resolve to. The rule: rows
 and answer are those of the long way, to the byte; whatever is not sure to be granted is left to it,
-with nothing changed.
+with no stock taken.
 """
 
 from collections.abc import Callable
@@ -14,19 +14,18 @@ from typing import Final
 
 from processor.inventory import rows as row
 from processor.inventory.identity import HASH_BYTES, HOLD_LINES_MAX
-from processor.inventory.lines import CONTENT_BYTES, SPELLINGS_MAX, Target, id_is_valid
+from processor.inventory.lines import CONTENT_BYTES, Target, id_is_valid
 from processor.inventory.state import PartitionState
 from schemas import limits
 from schemas.codes import Code
+from schemas.quick import Plain
 
-# Request id; channel (UTF-8); the bytes that name the place: key of the record, organization,
-# product, data source, dimensions, measure; quantity; whether availability is checked.
-Plain = tuple[bytes, bytes, bytes, int, bool]
 # Channel, quantity, clock (ms), number of the hold, what is left, whether it was checked.
 Said = tuple[bytes, int, int, int, int, bool]
 PlainRows = tuple[bytes, bytes]  # Hold row and answer row.
 
 _FREE_MAX: Final = limits.QUANTITY_MAX // 2  # Past it an answer may need to be clamped.
+PLACE_BYTES_MAX: Final = 2_048  # Of one spelling: a map may name a dimension again and again.
 _START_AT: Final = 2 * HASH_BYTES + CONTENT_BYTES  # In a stamp.
 
 
@@ -49,12 +48,11 @@ def remember_spelling(state: PartitionState, place: bytes, target: Target) -> bo
     location = target.level.location
     if (
         place in state.targets
-        or len(location.targets) >= SPELLINGS_MAX
+        or len(place) > PLACE_BYTES_MAX
         or not id_is_valid(location.organization_id, limits.ORGANIZATION_LENGTH_MAX)
     ):
         return False
-    state.targets[place] = target
-    location.targets.append(place)
+    state.remember(location, place, target)
     return True
 
 

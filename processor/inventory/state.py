@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from schemas.messages import InventoryEvent
 
 CHANNELS_REMEMBERED_MAX: Final = 1_000
+# Keys of targets of one product-location, before it begins anew: one level can be spelled in many
+# ways, and a level has two keys (`requests.target_of`, `plain`). Each holds up to 2 kB.
+TARGETS_REMEMBERED_MAX: Final = 65_536
 TRIM_STEPS_MAX: Final = 20_000  # Product-locations looked at in one trim.
 FORGET_BYTES_MAX: Final = limits.ROW_BYTES_MAX // 2
 
@@ -171,6 +174,18 @@ class PartitionState:
             if len(self.plain_channels) >= CHANNELS_REMEMBERED_MAX:
                 self.plain_channels.clear()
             self.plain_channels.add(channel.encode())
+
+    def remember(self, location: ProductLocation, key: object, target: object) -> None:
+        """Keep what a line resolves to, for as long as its product-location is cached."""
+        if len(location.targets) >= TARGETS_REMEMBERED_MAX:
+            self._forget_targets(location)
+        self.targets[key] = target
+        location.targets.append(key)
+
+    def _forget_targets(self, location: ProductLocation) -> None:
+        for key in location.targets:
+            self.targets.pop(key, None)
+        location.targets = []
 
     # Changes, each of them revocable.
 
@@ -341,8 +356,7 @@ class PartitionState:
 
     def _drop(self, location: ProductLocation) -> None:
         del self.by_hash[location.hash]
-        for target in location.targets:
-            self.targets.pop(target, None)
+        self._forget_targets(location)
 
     def reload(self, rules: Rules) -> None:
         """Decide by other rules from here on.

@@ -88,26 +88,24 @@ class Level:
     def __init__(
         self, location: "ProductLocation", place: row.Place, spelled: bytes, reservation: bytes
     ) -> None:
-        # What a decision looks at comes first and lies together: most levels are far from the CPU.
         self.location = location
-        self.reserved = 0
-        self.dirty = False
-        self.measure: ReservationMeasure = location.rules.reservation_measure(place.measure)
         self.place = place
-        self.bind()
         self.place_row = row.encode_place(place)
         self.reservation = reservation
         self.reservation_id = reservation_text(reservation)
         self.group = b"H" + reservation
         self.row_key = row.level_key(location.hash, spelled, place.measure)
         self.row_head = row.level_head(self.place_row)
+        self.reserved = 0
         self.unswept = 0
+        self.dirty = False
         self.oldest = b""
+        self.measure: ReservationMeasure = location.rules.reservation_measure(place.measure)
+        self.bind()
 
     def bind(self) -> None:
         """Find the nodes it belongs to."""
         location, measure = self.location, self.measure
-        self.simple = not location.pools and measure.effects == ((measure.availability, -1),)
         self.node: NodeKey = location.node_of(self.place.dimensions)
         self.path: Path = location.path(measure.availability, self.node)
         self.checked: Path = self.path if location.rules.hierarchical else self.path[-1:]
@@ -117,6 +115,7 @@ class Level:
                 for availability, sign in measure.effects
             ]
         )
+        self.simple = not location.pools and measure.effects == ((measure.availability, -1),)
 
     def available(self) -> int:
         """The most that a new reservation here could get.

@@ -1,6 +1,5 @@
 """The short way of a plain request gives the rows and answers of the long way, to the byte."""
 
-from dataclasses import dataclass
 from typing import Any, Final
 
 import msgspec
@@ -8,8 +7,9 @@ import pytest
 from hypothesis import example, given, settings, strategies as st
 
 from processor.inventory import plain
-from processor.inventory.configuration import default
-from processor.inventory.lines import CONTENT_BYTES, SPELLINGS_MAX
+from processor.inventory.configuration import default, to_json
+from processor.inventory.lines import CONTENT_BYTES
+from processor.inventory.state import TARGETS_REMEMBERED_MAX
 from schemas import limits, quick, topics
 from schemas.codec import Codec
 from schemas.codes import Code
@@ -45,17 +45,37 @@ REQUESTS: Final = st.builds(
 KEYS: Final = st.sampled_from([KEY, KEY, KEY, KEY, b"usmf|1|12", b"|1|11", None])
 
 
-@dataclass
+MODES: Final = (("prefix", "hierarchical"), ("prefix", "independent"), ("subset", "independent"))
+
+
 class _Both:
     """The same records for both, which must not be told apart."""
 
-    short: Partition
-    long: Partition
-    granted: int = 0
+    def __init__(self, mode: str = "prefix", cross_level: str = "hierarchical") -> None:
+        rules = msgspec.structs.replace(default().reservation, mode=mode, cross_level=cross_level)
+        self.document = msgspec.structs.replace(default(), reservation=rules)
+        self.short = Partition(self.document)
+        self.long = Partition(self.document, LONG)
+        self.granted = 0  # The short way.
+        self._count()
 
-    def send(self, key: bytes | None, value: bytes) -> int:
+    def _count(self) -> None:
+        decider: Any = self.short.decider
+        write = decider._write_plain
+
+        def count(*words: Any) -> bytes:
+            self.granted += 1
+            written: bytes = write(*words)
+            return written
+
+        decider._write_plain = count
+
+    def send(self, key: bytes | None, value: bytes, *, later_ms: int = 0) -> int:
         """Give the code of the answer, 0 for a dead letter."""
-        results = [one.send(topics.REQUESTS, key, value) for one in (self.short, self.long)]
+        results = []
+        for one in (self.short, self.long):
+            one.now_ms += later_ms
+            results.append(one.send(topics.REQUESTS, key, value))
         assert self.short.written == self.long.written
         assert self.short.rows.rows == self.long.rows.rows
         assert self.short.checkpoint == self.long.checkpoint
@@ -66,23 +86,18 @@ class _Both:
         self.short.stock(pieces, dimensions=dimensions)
         self.long.stock(pieces, dimensions=dimensions)
 
+    def restart(self) -> None:
+        """Both go on from their rows."""
+        self.short.restart()
+        self.long.restart()
+        self._count()
 
-def _both(*, crossing: bool = False) -> _Both:
-    document = default()
-    if crossing:
-        mode = msgspec.structs.replace(document.reservation, mode="subset")
-        document = msgspec.structs.replace(document, reservation=mode)
-    both = _Both(Partition(document), Partition(document, LONG))
-    decider: Any = both.short.decider
-    write = decider._write_plain
-
-    def count(*words: Any) -> bytes:
-        both.granted += 1
-        written: bytes = write(*words)
-        return written
-
-    decider._write_plain = count
-    return both
+    def expire_by_default(self, within_ms: int | None) -> None:
+        """From here on holds of channels without rules of their own expire, or do not."""
+        others = msgspec.structs.replace(self.document.other_channels, default_expiry_ms=within_ms)
+        document = msgspec.structs.replace(self.document, other_channels=others)
+        options = RequestOptions(configuration=to_json(document))
+        self.send(None, _plain(f"c-{within_ms}", action="CONFIGURE", lines=[], options=options))
 
 
 def _plain(request_id: str, **changes: Any) -> bytes:
@@ -94,35 +109,80 @@ def _plain(request_id: str, **changes: Any) -> bytes:
     )
 
 
+ASKED: Final = st.tuples(KEYS, REQUESTS.map(CODEC.encode_request), st.integers(0, 5))
+CHANGED: Final = st.tuples(st.integers(5, 200), st.integers(0, 255))  # Position, byte.
+
+
 @settings(max_examples=150, deadline=None)
-@given(st.booleans(), st.lists(st.tuples(KEYS, REQUESTS, st.integers(0, 5)), max_size=40))
+@given(
+    st.sampled_from([*MODES, ("subset", "hierarchical")]),
+    st.lists(
+        ASKED | ASKED | ASKED | st.tuples(ASKED, CHANGED) | st.sampled_from([None, 3, 0]),
+        max_size=40,
+    ),
+)
 def test_whatever_is_asked_nobody_can_tell_which_way_it_went(
-    crossing: bool,
-    asked: list[tuple[bytes | None, ReservationRequest, int]],
+    mode: tuple[str, str], steps: list[Any]
 ) -> None:
-    """Rows, answers, dead letters and checkpoints are those of the long way."""
-    both = _both(crossing=crossing)
+    """Rows, answers, dead letters and checkpoints are those of the long way.
+
+    Also with a byte of the record changed, after restarts (None), and with other rules (a number:
+    holds expire after so many ms, 0: they do not).
+    """
+    both = _Both(*mode)
     both.stock(6)
-    for key, request, later_ms in asked:
-        both.short.now_ms += later_ms
-        both.long.now_ms += later_ms
-        both.send(key, CODEC.encode_request(request))
+    for step in steps:
+        if step is None:
+            both.restart()
+        elif isinstance(step, int):
+            both.expire_by_default(step or None)
+        elif len(step) == 2:
+            (key, value, later_ms), (position, byte) = step
+            at = position % len(value)
+            both.send(key, value[:at] + bytes([byte]) + value[at + 1 :], later_ms=later_ms)
+        else:
+            key, value, later_ms = step
+            both.send(key, value, later_ms=later_ms)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_every_mode_has_a_short_way(mode: tuple[str, str]) -> None:
+    """But that of levels that cross and must not promise a piece twice."""
+    both = _Both(*mode)
+    both.stock(10)
+    for number in range(3):
+        assert both.send(KEY, _plain(f"r-{number}")) == Code.ACCEPTED
+    assert both.granted == (2 if quick.COMPILED else 0)
+
+
+def test_a_map_that_names_a_dimension_again_and_again_is_not_remembered() -> None:
+    """It is decided, and what is kept of a place stays within its bound."""
+    both = _Both()
+    both.stock(10)
+    both.send(KEY, _plain("r-0"))
+    usual = _plain("r-1")
+    four, more = b"\x08", b"\x0csiteid\x021"
+    assert usual.count(four + more) == 1
+    odd = usual.replace(four + more, b"\xd8\x04" + 297 * more, 1)  # 300 items.
+    assert both.send(KEY, odd) == Code.ACCEPTED
+    state: Any = both.short.decider
+    assert all(
+        len(key) <= plain.PLACE_BYTES_MAX for key in state._state.targets if isinstance(key, bytes)
+    )
 
 
 def test_what_has_come_due_is_free_again_the_short_way_too() -> None:
     """A hold that expired since counts no longer, though nothing has swept it."""
-    both = _both()
+    both = _Both()
     both.stock(4)
     both.send(KEY, _plain("r-1"))
     both.send(KEY, _plain("r-2", lines=[line(2, expires_in_ms=5)]))
-    for one in (both.short, both.long):
-        one.now_ms += 6
-    assert both.send(KEY, _plain("r-3")) == Code.ACCEPTED
+    assert both.send(KEY, _plain("r-3"), later_ms=6) == Code.ACCEPTED
 
 
 def test_more_than_an_answer_can_carry_goes_the_long_way() -> None:
     """What is left is clamped by the long way, so such requests are left to it."""
-    both = _both()
+    both = _Both()
     both.stock(1)
     half = msgspec.structs.replace(line(1, check=False), quantity=limits.QUANTITY_MAX // 2)
     codes = [both.send(KEY, _plain(f"r-{number}", lines=[half])) for number in range(5)]
@@ -131,7 +191,7 @@ def test_more_than_an_answer_can_carry_goes_the_long_way() -> None:
 
 def test_what_was_granted_once_is_granted_the_short_way_from_then_on() -> None:
     """The first request of a channel goes the long way, the next ones need not."""
-    both = _both()
+    both = _Both()
     both.stock(10)
     assert [both.send(KEY, _plain(f"r-{number}")) for number in range(5)] == [Code.ACCEPTED] * 5
     assert both.granted == (4 if quick.COMPILED else 0)
@@ -151,7 +211,7 @@ def test_an_organization_that_is_none_is_refused_whatever_was_granted_before() -
 
 def test_the_last_piece_goes_the_short_way_and_the_next_is_refused() -> None:
     """What is not granted is refused by the long way, with its words."""
-    both = _both()
+    both = _Both()
     both.stock(3)
     codes = [both.send(KEY, _plain(f"r-{number}")) for number in range(4)]
     assert codes == [Code.ACCEPTED] * 3 + [Code.INSUFFICIENT_STOCK]
@@ -176,7 +236,7 @@ def test_what_is_not_plain_goes_the_long_way(
     request_id: str, key: bytes | None, changes: dict[str, Any], code: int
 ) -> None:
     """Repeats, other keys, other actions, options, details, baskets: none is taken for plain."""
-    both = _both()
+    both = _Both()
     both.stock(10)
     for number in range(3):
         both.send(KEY, _plain(f"r-{number}"))
@@ -187,18 +247,18 @@ def test_what_is_not_plain_goes_the_long_way(
 
 
 def test_one_place_spelled_in_many_ways_fills_no_memory() -> None:
-    """Spellings of one product-location are remembered up to a bound; the next are decided too."""
-    partition = Partition()
-    partition.stock(10)
-    partition.reserve(1)
-    (target,) = {id(one): one for one in partition.decider._state.targets.values()}.values()  # type: ignore[attr-defined]
-    state = partition.decider._state  # type: ignore[attr-defined]
-    for number in range(SPELLINGS_MAX + 10):
-        plain.remember_spelling(state, b"%d" % number, target)
-    assert len(target.level.location.targets) == SPELLINGS_MAX
-    assert len(state.targets) == SPELLINGS_MAX
-    assert partition.reserve(1, dimensions=RED).code == Code.ACCEPTED
-    assert len(state.targets) == SPELLINGS_MAX
+    """What is remembered of one product-location begins anew at its bound, and grants go on."""
+    both = _Both()
+    both.stock(10)
+    both.send(KEY, _plain("r-0"))
+    decider: Any = both.short.decider
+    state = decider._state
+    (location,) = state.locations.values()
+    target = next(iter(state.targets.values()))
+    for number in range(TARGETS_REMEMBERED_MAX + 10):
+        state.remember(location, b"%d" % number, target)
+    assert len(location.targets) == len(state.targets) < TARGETS_REMEMBERED_MAX
+    assert both.send(KEY, _plain("r-1")) == Code.ACCEPTED
 
 
 NUMBERS: Final = st.integers(-(2**62), 2**62) | st.integers(-300, 300)
