@@ -24,7 +24,7 @@ from benchmarks.check import WrongAnswerError
 from benchmarks.contestants import Holdfast, Site
 from benchmarks.figures import Extra, Run, percentiles
 from benchmarks.ground import Ground
-from benchmarks.latency import PROBES, stages, warm_up_s
+from benchmarks.latency import PROBES, WARM_UP_S_MAX, WARM_UP_S_MIN, stages, warm_up_s
 from benchmarks.load import ORGANIZATION, Work, spread
 from benchmarks.openloop import OpenLoop
 from benchmarks.programs import CpuSampler, Program, wait_until
@@ -45,9 +45,10 @@ QUESTIONS_S: Final = 5
 METHOD: Final = (
     "percentiles: view lag, from append of a result to the view's position beyond its request "
     f"(looked at every {LOOK_EVERY_S * 1000:g} ms), in an open loop of decisions, "
-    "once 8 to 20 s at the same rate are caught up with; CPU of the view process a "
-    f"decision; queries_per_s: one product by colour, {UNDER_WAY} under way, without "
-    f"HTTP; query_p99_ms: open loop at {QUESTIONS_RATE}/s, from the instant due"
+    f"once {WARM_UP_S_MIN} to {WARM_UP_S_MAX} s at the same rate are caught up with; "
+    "CPU of the view process a decision; "
+    f"queries_per_s: one product by colour, {UNDER_WAY} under way, without HTTP; "
+    f"query_p99_ms: open loop at {QUESTIONS_RATE}/s, from the instant due"
 )
 
 

@@ -823,19 +823,22 @@ cdef inline int put_optional_quantity(Sink *s, object value) except -1:
     return put_quantity(s, value)
 
 
+cdef inline int put_raw(Sink *s, bytes value) except -1:
+    cdef Py_ssize_t size = PyBytes_GET_SIZE(value)
+    room(s, size)
+    memcpy(s.at, PyBytes_AS_STRING(value), size)
+    s.at += size
+    return 0
+
+
 cdef inline int put_optional_bytes(Sink *s, object value) except -1:
-    cdef Py_ssize_t size
     if value is None:
         return put_byte(s, 0)
     if not PyBytes_CheckExact(value):
         decline()
     put_byte(s, 2)
-    size = PyBytes_GET_SIZE(value)
-    put_long(s, size)
-    room(s, size)
-    memcpy(s.at, PyBytes_AS_STRING(value), size)
-    s.at += size
-    return 0
+    put_long(s, PyBytes_GET_SIZE(value))
+    return put_raw(s, value)
 
 
 cdef inline int put_symbol(Sink *s, object value, dict indexes) except -1:
@@ -892,18 +895,26 @@ cdef inline int put_record(Sink *s, object value, PutItem put) except -1:
     return put(s, value)
 
 
+cdef inline int begin(Sink *s, bytes frame) except -1:
+    if PyBytes_GET_SIZE(frame) != FRAME:
+        decline()
+    s.at = buffer
+    s.end = buffer + BUFFER
+    return put_raw(s, frame)
+
+
+cdef inline bytes written(Sink *s):
+    return PyBytes_FromStringAndSize(<const char *>buffer, s.at - buffer)
+
+
 cdef inline object framed(object record, bytes frame, PutItem put):
     cdef Sink s
-    if PyBytes_GET_SIZE(frame) != FRAME:
-        return None
-    memcpy(buffer, PyBytes_AS_STRING(frame), FRAME)
-    s.at = buffer + FRAME
-    s.end = buffer + BUFFER
     try:
+        begin(&s, frame)
         put(&s, record)
     except Exception:
         return None
-    return PyBytes_FromStringAndSize(<const char *>buffer, s.at - buffer)
+    return written(&s)
 
 
 cdef inline int expect(object value, object struct) except -1:
@@ -1019,14 +1030,10 @@ def write_plain(
 
     """
     cdef Sink s
-    if PyBytes_GET_SIZE(frame) != FRAME:
-        decline()
     number_, granted, available, sequence, decided_at_ms, source_offset = words
     cdef Py_ssize_t size = 2 * PyBytes_GET_SIZE(reservation)
     cdef bytes digits = b"-%d" % number_
-    memcpy(buffer, PyBytes_AS_STRING(frame), FRAME)
-    s.at = buffer + FRAME
-    s.end = buffer + BUFFER
+    begin(&s, frame)
     put_long(&s, PyBytes_GET_SIZE(request_id))
     put_raw(&s, request_id)
     put_long(&s, ACCEPTED)
@@ -1045,15 +1052,7 @@ def write_plain(
     put_quantity(&s, available)
     put_byte(&s, 0)  # No detail.
     put_byte(&s, 0)  # No further line.
-    return PyBytes_FromStringAndSize(<const char *>buffer, s.at - buffer)
-
-
-cdef inline int put_raw(Sink *s, bytes value) except -1:
-    cdef Py_ssize_t size = PyBytes_GET_SIZE(value)
-    room(s, size)
-    memcpy(s.at, PyBytes_AS_STRING(value), size)
-    s.at += size
-    return 0
+    return written(&s)
 
 
 cdef inline int put_hex(Sink *s, bytes value) except -1:

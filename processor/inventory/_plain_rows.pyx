@@ -19,7 +19,7 @@ cdef enum:
     REST = 160  # All but the place and the channel.
     HASH = 12  # `identity.HASH_BYTES`.
     CONTENT_AT = 24  # In a stamp (`lines.Target`).
-    START_AT = 40
+    PLACE_AT = 40
 
 cdef dict EIGHT = {"digest_size": 8}
 
@@ -32,15 +32,16 @@ def plain_rows(bytes stamp not None, tuple said not None):
     cdef int64_t quantity, clock_ms, number, available
     cdef bint checked
     channel, quantity, clock_ms, number, available, checked = said
-    cdef Py_ssize_t start = PyBytes_GET_SIZE(stamp) - START_AT
+    cdef Py_ssize_t place = PyBytes_GET_SIZE(stamp) - PLACE_AT
     cdef Py_ssize_t words = PyBytes_GET_SIZE(channel)
-    if start < 0 or start + words + REST > BUFFER or words > 255 or quantity <= 0:
+    if place < 0 or place + words + REST > BUFFER or words > 255 or quantity <= 0:
         return None
     cdef uint8_t *at = put_int(buffer, 0x7FFFFFFFFFFFFFFF)  # Due: never.
     at = put(at, known, HASH)  # Location.
     at = put_int(at, quantity)
     memset(at, 0, 8)  # No order.
-    at = put(at + 8, known + START_AT, start)
+    at = put(at + 8, b"\x9e\x01\x00", 3)  # The body: 14 fields; format, live.
+    at = put(at, known + PLACE_AT, place)
     at = put_number(at, quantity)
     at = put_number(at, clock_ms)
     at[0] = 0  # No expiry.
@@ -64,8 +65,8 @@ def plain_rows(bytes stamp not None, tuple said not None):
 cdef bytes digest_of(
     uint8_t *buffer, const uint8_t *content, bytes channel, int64_t quantity, bint checked
 ):
-    """`requests._digest` of a plain request."""
-    cdef uint8_t *at = put(buffer, content, START_AT - CONTENT_AT)
+    """`lines.line_digest` of a plain request."""
+    cdef uint8_t *at = put(buffer, content, PLACE_AT - CONTENT_AT)
     at = put(at, b"RESERVE|", 8)
     at = put(at, <const uint8_t *>PyBytes_AS_STRING(channel), PyBytes_GET_SIZE(channel))
     at[0] = c"|"

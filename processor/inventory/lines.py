@@ -12,7 +12,6 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from processor.inventory import rows as row
 from processor.inventory.rules import KNOWN_DIMENSIONS, Rules
 from processor.inventory.state import PartitionState
 from processor.inventory.stock import Level, ProductLocation
@@ -34,7 +33,7 @@ class Target:
         record_key: key that a record with this line must carry.
         content: hash of the line's words, without quantity and options.
         stamp: what `plain` writes into the rows of a grant, in one piece: hashes of location,
-            reservation and content, and how the body of a hold begins.
+            reservation and content, and the encoded place.
 
     """
 
@@ -44,8 +43,8 @@ class Target:
         self.level = level
         self.record_key = record_key
         self.content = content
-        start = row.hold_start(level.place_row)
-        self.stamp = b"%b%b%b%b" % (level.location.hash, level.reservation, content, start)
+        place = level.place_row
+        self.stamp = b"%b%b%b%b" % (level.location.hash, level.reservation, content, place)
 
 
 class Refusal(NamedTuple):
@@ -212,6 +211,17 @@ def line_content(request: ReservationRequest, line: RequestLine) -> bytes:
         line.measure,
     )
     return blake2b(_encode(words), digest_size=CONTENT_BYTES).digest()
+
+
+def line_digest(
+    content: bytes, action: str, channel: str, quantity: int, *, checked: bool
+) -> bytes:
+    """Digest of all that a request of one line asks, without options and rare fields.
+
+    `content`: `line_content` of the line.
+    """
+    words = f"{action}|{channel}|{quantity}|{checked}"
+    return blake2b(content + words.encode(), digest_size=8).digest()
 
 
 def detail_content(detail: LineDetail) -> bytes:

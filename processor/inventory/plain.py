@@ -8,14 +8,14 @@ with no stock taken.
 """
 
 from collections.abc import Callable
-from hashlib import blake2b
 from importlib import import_module
 from typing import Final
 
 from processor.inventory import rows as row
 from processor.inventory.identity import HASH_BYTES, HOLD_LINES_MAX
-from processor.inventory.lines import CONTENT_BYTES, Target, id_is_valid
+from processor.inventory.lines import CONTENT_BYTES, Target, id_is_valid, line_digest
 from processor.inventory.state import PartitionState
+from processor.inventory.stock import clamp
 from schemas import limits
 from schemas.codes import Code
 from schemas.quick import Plain
@@ -24,9 +24,8 @@ from schemas.quick import Plain
 Said = tuple[bytes, int, int, int, int, bool]
 PlainRows = tuple[bytes, bytes]  # Hold row and answer row.
 
-_FREE_MAX: Final = limits.QUANTITY_MAX // 2  # Past it an answer may need to be clamped.
 PLACE_BYTES_MAX: Final = 2_048  # Of one spelling: a map may name a dimension again and again.
-_START_AT: Final = 2 * HASH_BYTES + CONTENT_BYTES  # In a stamp.
+_PLACE_AT: Final = 2 * HASH_BYTES + CONTENT_BYTES  # In a stamp.
 
 
 class Grant:
@@ -60,25 +59,22 @@ def decide_plain(state: PartitionState, plain: Plain) -> Grant | None:
     """Grant a plain request; None where the long way is needed."""
     request_id, channel, place, quantity, checked = plain
     target: Target | None = state.targets.get(place)
-    if target is None or not 0 < quantity <= _FREE_MAX or channel not in state.plain_channels:
+    if (
+        target is None
+        or not 0 < quantity <= limits.QUANTITY_MAX
+        or channel not in state.plain_channels
+    ):
         return None
     answer_key = b"R" + request_id
     rows = state.rows
     if rows.get(answer_key) is not None:
         return None
     level = target.level
-    location = level.location
-    state.touch(location)
-    free = _FREE_MAX + 1
-    for node in level.checked:
-        free = min(free, node.free)
-    if not level.simple or (checked and quantity > free) or not -_FREE_MAX <= free <= _FREE_MAX:
+    state.touch(level.location)
+    if checked and quantity > level.available():
         return None
-    level.reserved += quantity
-    for node in level.path:
-        node.free -= quantity
-    state.mark(level)
-    available = free - quantity  # Every node of the path has lost the same.
+    state.charge(level, quantity)
+    available = clamp(level.available())
     number = state.sequence * HOLD_LINES_MAX
     said: Said = (channel, quantity, state.clock_ms, number, available, checked)
     hold, answer = _quick_rows(target.stamp, said) or pure_rows(target.stamp, said)
@@ -92,15 +88,25 @@ def decide_plain(state: PartitionState, plain: Plain) -> Grant | None:
 def pure_rows(stamp: bytes, said: Said) -> PlainRows:
     """Rows of a plain grant, by the functions of the long way."""
     location, reservation = stamp[:HASH_BYTES], stamp[HASH_BYTES : 2 * HASH_BYTES]
-    content, start = stamp[2 * HASH_BYTES : _START_AT], stamp[_START_AT:]
+    content, place = stamp[2 * HASH_BYTES : _PLACE_AT], stamp[_PLACE_AT:]
     channel, quantity, clock_ms, number, available, checked = said
     name = channel.decode()
-    hold = row.plain_hold(start, location, (quantity, clock_ms, name, checked))
-    words = f"RESERVE|{name}|{quantity}|{checked}"
-    digest = blake2b(content + words.encode(), digest_size=8).digest()
+    hold = row.Hold(
+        row.FORMAT,
+        row.LIVE,
+        row.raw(place),
+        quantity,
+        clock_ms,
+        0,
+        quantity,
+        name,
+        checked=checked,
+    )
+    digest = line_digest(content, "RESERVE", name, quantity, checked=checked)
     line = (int(Code.ACCEPTED), reservation, number, quantity, available, None)
     answer = (row.FORMAT, int(Code.ACCEPTED), (line,))
-    return hold, row.encode_answer(clock_ms, digest, answer)
+    answered = row.encode_answer(clock_ms, digest, answer)
+    return row.encode_hold(hold, location, row.NEVER_MS), answered
 
 
 def _find_quick_rows() -> Callable[[bytes, Said], PlainRows | None]:

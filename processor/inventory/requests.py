@@ -20,6 +20,7 @@ from processor.inventory.lines import (
     detail_content,
     id_is_valid,
     line_content,
+    line_digest,
     record_key_of,
     remember,
     resolve,
@@ -103,9 +104,8 @@ def _digest(request: ReservationRequest, first: Target | Outcome | None) -> byte
     lines = request.lines
     if len(lines) == 1 and request.options is None and lines[0].detail is None:
         content = first.content if isinstance(first, Target) else line_content(request, lines[0])
-        words = f"{request.action}|{request.channel}|{lines[0].quantity}|"
-        words += str(lines[0].check_availability)
-        return blake2b(content + words.encode(), digest_size=8).digest()
+        quantity, checked = lines[0].quantity, lines[0].check_availability
+        return line_digest(content, request.action, request.channel, quantity, checked=checked)
     digest = blake2b(digest_size=8)
     digest.update(_encode((request.action, request.channel, request.organization_id)))
     digest.update(_encode(request.options))

@@ -142,9 +142,6 @@ def order_hash(order_id: str) -> bytes:
 _LEVEL_START: Final = _encode(LevelRow(FORMAT, "", "", {}, "", 0))[:-5]
 
 
-_HOLD_START: Final = bytes((0x90 | 14,)) + _encode(FORMAT) + _encode(LIVE)  # An array of 14.
-
-
 def due_of(hold: Hold, grace_ms: int) -> int:
     """When the sweep looks at the hold next: its expiry, or the end of its grace."""
     if hold.expires_at_ms == 0:
@@ -157,22 +154,6 @@ def encode_hold(hold: Hold, location: bytes, due_ms: int) -> bytes:
     order = order_hash(hold.order_id) if hold.order_id else _NO_ORDER
     counted = hold.quantity if hold.state == LIVE else 0
     return _HOLD_HEAD.pack(due_ms, location, counted, order) + _encode(hold)
-
-
-def hold_start(place_row: bytes) -> bytes:
-    """Body of a hold row up to its quantity, for a live hold."""
-    return _HOLD_START + place_row
-
-
-def plain_hold(start: bytes, location: bytes, words: tuple[int, int, str, bool]) -> bytes:
-    """`encode_hold` of a new hold without rare fields; `start`: `hold_start`.
-
-    `words`: quantity, created at (ms), channel, checked.
-    """
-    quantity, created_at_ms, channel, checked = words
-    head = _HOLD_HEAD.pack(NEVER_MS, location, quantity, _NO_ORDER)
-    rest = _encode((quantity, created_at_ms, 0, quantity, channel, "", "", "", "", 0, checked))
-    return head + start + rest[1:]  # Without the head of the array: `start` has one for all.
 
 
 _decode_hold: Final = msgspec.msgpack.Decoder(Hold).decode

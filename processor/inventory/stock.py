@@ -57,8 +57,6 @@ class Level:
             are checked against.
         checked: the part of the path that a grant looks at: all of it, or the last node in
             independent mode.
-        simple: a hold lowers `path` by its quantity, touches no other availability and crosses
-            no other level.
         effects: (availability, path, sign) for every availability that counts the measure.
         oldest: key of a hold row before which no live hold is left.
 
@@ -81,7 +79,6 @@ class Level:
         "reserved",
         "row_head",
         "row_key",
-        "simple",
         "unswept",
     )
 
@@ -115,7 +112,6 @@ class Level:
                 for availability, sign in measure.effects
             ]
         )
-        self.simple = not location.pools and measure.effects == ((measure.availability, -1),)
 
     def available(self) -> int:
         """The most that a new reservation here could get.
