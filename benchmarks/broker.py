@@ -24,6 +24,7 @@ from benchmarks.programs import Program
 ANSWER_WITHIN_S = 30.0
 STALL_S = 120.0  # Nothing moved for so long: the run has failed.
 CONSUME_RECORDS_MAX = 10_000
+CONSUME_WITHIN_S = 0.1  # The last records of a topic are fewer, and are waited for so long.
 COORDINATOR_NOT_READY = frozenset(
     {
         KafkaError.NOT_COORDINATOR,
@@ -158,7 +159,7 @@ def read_all(bootstrap: str, topic: str, partitions: int) -> Iterator[Message]:
     deadline = time.monotonic() + STALL_S
     try:
         while unfinished:
-            for message in consumer.consume(CONSUME_RECORDS_MAX, timeout=1.0):
+            for message in consumer.consume(CONSUME_RECORDS_MAX, timeout=CONSUME_WITHIN_S):
                 error = message.error()
                 if error is None:
                     yield message

@@ -16,7 +16,7 @@ from benchmarks.peers.redis import RedisPeer
 
 # Requests of one run of a database: its rate is even from the first second, and it has a run for
 # every number of clients.
-DATABASE_REQUESTS_MAX: Final = 40_000
+DATABASE_REQUESTS_MAX: Final = 20_000
 KEPT_SHARE: Final = 0.85  # A peer's variant below this share of its best one runs once only.
 SPREAD: Final = "spread"  # The one that is measured with one process and with two.
 
@@ -199,12 +199,19 @@ def session(name: str, peer: str | None, options: Options, progress: Progress) -
 
 
 def sessions(
-    ground: Ground, name: str, peers: Sequence[str], options: Options, progress: Progress
+    ground: Ground,
+    name: str,
+    peers: Sequence[str],
+    options: Options,
+    progress: Progress,
+    *,
+    beside: Sequence[str] = (),
 ) -> list[Comparison]:
     """Run a benchmark `options.runs` times, ours and the peers alternating: one comparison a peer.
 
     Our runs are shared by all comparisons. Of variants (processes, threads, clients) a comparison
     takes the one with the best median; a peer's variant that is clearly not it runs only once.
+    Behind these come the comparisons of the benchmarks `beside`, which take turns with it.
 
     Raises:
         UnknownBenchmarkError: no such benchmark, or no such peer for it.
@@ -221,17 +228,24 @@ def sessions(
     own: list[Run] = []
     variants = {peer: list(benchmark.peers[peer]) for peer in peers}
     theirs: dict[str, list[Run]] = {peer: [] for peer in peers}
+    others: dict[str, list[Run]] = {other: [] for other in beside}
     for number in range(1, options.runs + 1):
         numbered = _numbered(progress, number, options.runs)
         own.extend(attempt(ground, options, numbered) for attempt in benchmark.ours)
+        for other, runs in others.items():
+            runs.extend(attempt(ground, options, numbered) for attempt in BENCHMARKS[other].ours)
         for peer, attempts in variants.items():
             runs = [attempt(ground, options, numbered) for attempt in attempts]
             theirs[peer].extend(runs)
             variants[peer] = promising(attempts, runs)
     machine = str(this_machine())
-    return [
+    compared = [
         compare(name, [*own, *theirs.get(peer, ())], method=benchmark.method, machine=machine)
         for peer in (peers or [""])
+    ]
+    return compared + [
+        compare(other, runs, method=BENCHMARKS[other].method, machine=machine)
+        for other, runs in others.items()
     ]
 
 

@@ -167,7 +167,7 @@ class StockFaust:
 
     name = "faust"
     group = "peer-faust"
-    requests_max = 20_000
+    requests_max = 12_000
 
     def prepare(self, site: Site, work: Work, progress: Progress) -> None:
         """Nothing: it is given the supply of every key as an option."""

@@ -25,7 +25,7 @@ from schemas.codec import Codec
 from schemas.registry import SchemaIds
 
 INTERNAL: Final = "__"  # Topics of the broker itself begin with it.
-WARM_UP_S: Final = 30.0
+WARM_UP_S: Final = 20.0
 EMPTY_WITHIN_S: Final = 60.0  # Members that were killed leave their group by its session timeout.
 RETRY_S: Final = 0.25
 

@@ -23,6 +23,8 @@ from schemas import topics
 from schemas.access import READ, WRITE, lacking, refusal
 
 log = structlog.get_logger()
+# Of a session timeout. That a member is gone the others learn with their next one: part of a stall.
+HEARTBEATS: Final = 20
 LOG_PERIOD_S: Final = 5.0
 LOG_MESSAGES_MAX: Final = 1_000  # Distinct messages remembered.
 
@@ -99,7 +101,7 @@ def run(settings: WorkerSettings, domain: Domain) -> None:
             sources=topics.SOURCES,
             data_dir=settings.data_dir,
             session_timeout_ms=settings.session_timeout_ms,
-            heartbeat_ms=max(100, settings.session_timeout_ms // 5),
+            heartbeat_ms=max(100, settings.session_timeout_ms // HEARTBEATS),
             group_instance_id=settings.group_instance_id,
             cache_bytes=settings.cache_mb * 1024 * 1024,
             web_port=settings.web_port,

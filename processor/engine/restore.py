@@ -24,7 +24,10 @@ from processor.engine.metrics import RESTORE_SECONDS, RESTORED_ROWS
 from processor.engine.store import PartitionStore
 
 FETCH_BYTES_MAX: Final = 4 * 1024 * 1024  # One fetch of one changelog partition.
-POLL_TIMEOUT_MS: Final = 200
+FETCH_WAIT_MS: Final = 200
+# A changelog ends with the marker of a transaction, which is never handed over: that the position
+# has passed it is seen between two polls.
+POLL_MS: Final = 20
 STALL_SECONDS_MAX: Final = (
     60.0  # No progress for this long: longer than any transaction stays open.
 )
@@ -109,8 +112,17 @@ class Restorer:
         loop = asyncio.get_running_loop()
         started = time.monotonic()
         wanted = [(topic, partition) for partition in stores for topic in sources]
-        committed = await loop.run_in_executor(self._executor, self._offsets.committed, wanted)
-        rows, begins = await self._read_changelogs(stores, wanted)
+        tail = changelog_consumer(self._client, "read_committed")
+        ends = changelog_consumer(self._client, "read_uncommitted")
+        try:
+            committed, *_ = await asyncio.gather(
+                loop.run_in_executor(self._executor, self._offsets.committed, wanted),
+                tail.start(),
+                ends.start(),
+            )
+            rows, begins = await self._read_changelogs(tail, ends, stores, wanted)
+        finally:
+            await asyncio.gather(ends.stop(), tail.stop())
         seconds = time.monotonic() - started
         RESTORED_ROWS.inc(rows)
         RESTORE_SECONDS.observe(seconds)
@@ -118,33 +130,28 @@ class Restorer:
         return {key: SourceOffsets(begins[key], committed[key]) for key in wanted}
 
     async def _read_changelogs(
-        self, stores: Mapping[int, PartitionStore], sources: Sequence[tuple[str, int]]
+        self,
+        tail: AIOKafkaConsumer,
+        ends: AIOKafkaConsumer,
+        stores: Mapping[int, PartitionStore],
+        sources: Sequence[tuple[str, int]],
     ) -> tuple[int, dict[tuple[str, int], int]]:
-        tail = changelog_consumer(self._client, "read_committed")
-        ends = changelog_consumer(self._client, "read_uncommitted")
-        await tail.start()
-        await ends.start()
-        try:
-            tps = {p: AioTopicPartition(self._changelog, p) for p in stores}
-            # The true end, open transactions included: reading to it waits until they are decided.
-            end_offsets = await ends.end_offsets(list(tps.values()))
-            source_tps = [AioTopicPartition(topic, partition) for topic, partition in sources]
-            begin_offsets = await ends.beginning_offsets([*tps.values(), *source_tps])
-            await ends.stop()
-            tail.assign(list(tps.values()))
-            behind: dict[int, int] = {}
-            for partition, tp in tps.items():
-                start = start_offset(
-                    stores[partition], begin_offsets[tp], end_offsets[tp], int(time.time() * 1000)
-                )
-                tail.seek(tp, start)
-                if start < end_offsets[tp]:
-                    behind[partition] = end_offsets[tp]
-            rows = await self._follow(tail, stores, behind)
-            return rows, {(tp.topic, tp.partition): begin_offsets[tp] for tp in source_tps}
-        finally:
-            await ends.stop()
-            await tail.stop()
+        tps = {p: AioTopicPartition(self._changelog, p) for p in stores}
+        # The true end, open transactions included: reading to it waits until they are decided.
+        end_offsets = await ends.end_offsets(list(tps.values()))
+        source_tps = [AioTopicPartition(topic, partition) for topic, partition in sources]
+        begin_offsets = await ends.beginning_offsets([*tps.values(), *source_tps])
+        tail.assign(list(tps.values()))
+        behind: dict[int, int] = {}
+        for partition, tp in tps.items():
+            start = start_offset(
+                stores[partition], begin_offsets[tp], end_offsets[tp], int(time.time() * 1000)
+            )
+            tail.seek(tp, start)
+            if start < end_offsets[tp]:
+                behind[partition] = end_offsets[tp]
+        rows = await self._follow(tail, stores, behind)
+        return rows, {(tp.topic, tp.partition): begin_offsets[tp] for tp in source_tps}
 
     async def _follow(
         self, tail: AIOKafkaConsumer, stores: Mapping[int, PartitionStore], behind: dict[int, int]
@@ -154,7 +161,7 @@ class Restorer:
         progress_at = time.monotonic()
         while behind:
             tps = [AioTopicPartition(self._changelog, p) for p in behind]
-            polled = await tail.getmany(*tps, timeout_ms=POLL_TIMEOUT_MS)
+            polled = await tail.getmany(*tps, timeout_ms=POLL_MS)
             for tp, records in polled.items():
                 rows += len(records)
                 stores[tp.partition].follow(records)
@@ -181,7 +188,7 @@ def changelog_consumer(client: Mapping[str, Any], isolation_level: str) -> AIOKa
         isolation_level=isolation_level,
         max_partition_fetch_bytes=FETCH_BYTES_MAX,
         fetch_max_bytes=4 * FETCH_BYTES_MAX,
-        fetch_max_wait_ms=POLL_TIMEOUT_MS,
+        fetch_max_wait_ms=FETCH_WAIT_MS,
         # TCP and the broker have checked; a third time costs a tenth of a restore.
         check_crcs=False,
     )

@@ -159,15 +159,25 @@ def test_an_interrupted_or_failed_suite_keeps_what_it_has(
     """A session that gives no figure is told, and the sessions around it are saved and judged."""
 
     def session(
-        _ground: object, name: str, peers: list[str], options: catalogue.Options, _: object
+        _ground: object,
+        name: str,
+        peers: list[str],
+        options: catalogue.Options,
+        _: object,
+        *,
+        beside: tuple[str, ...],
     ) -> list[figures.Comparison]:
         if name == "hot":
             raise WrongAnswerError("lost")
         assert options.requests == 100
         runs = [_run("holdfast", 20.0)]
-        return [
+        own = [
             compare(name, [*runs, _run(peer, 4.0)], method="m", machine="here") for peer in peers
         ]
+        others = [
+            compare(other, [_run("holdfast", 15.0)], method="m", machine="here") for other in beside
+        ]
+        return own + others
 
     monkeypatch.setattr(catalogue, "sessions", session)
     lines, faults = suite.run(
@@ -179,6 +189,7 @@ def test_an_interrupted_or_failed_suite_keeps_what_it_has(
     seen = {line.figure: line.verdict for line in lines}
     assert seen["spread: ratio to PostgreSQL"] == "goal"
     assert seen["hot: decisions/s"] == "NO FIGURE"
+    assert seen["mixed relative to spread"] == "floor"
     assert faults == ["hot: lost"]
     assert "spread-redis" in report.load_keyed(tmp_path)
 
@@ -187,6 +198,8 @@ def test_every_promised_figure_has_a_session() -> None:
     """No target names a session that the suite does not run, nor `--only` one that is not there."""
     keys = {key for session in suite.SESSIONS for key in suite.keys_of(session)}
     assert {target.session for target in suite.TARGETS} == keys
+    others = {other for session in suite.SESSIONS for other in session.beside}
+    assert others <= set(catalogue.BENCHMARKS)
     with pytest.raises(catalogue.UnknownBenchmarkError, match="latency-half"):
         suite.run(lambda *_: None, size=suite.Size(), only="nothing")
 
@@ -219,10 +232,13 @@ def test_the_table_judges_against_floor_and_goal() -> None:
             compare("latency", [_run("holdfast", 1.0)], method="m", machine="here"),
             p50_ms=3.0,
             p99_ms=36.0,
+            extra={"append_p50_ms": 5.0},
         )
     }
     verdicts = {line.figure: line.verdict for line in suite.judge(sessions)}
     assert verdicts == {
-        "latency at 5,000/s: p50 ms": "goal",
-        "latency at 5,000/s: p99 ms": "UNDER",
+        "latency at 5,000/s, append to readable: p50 ms": "floor",
+        "latency at 5,000/s, append to readable: p99 ms": "NO FIGURE",
+        "latency at 5,000/s, due to readable: p50 ms": "goal",
+        "latency at 5,000/s, due to readable: p99 ms": "UNDER",
     }
