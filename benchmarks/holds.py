@@ -1,8 +1,7 @@
 """Live holds: how the rate depends on how many there are already.
 
 The same number of requests is measured after 1,000 holds and after many; the ratio of the rates
-says whether the curve bends. Compared is the second half of each run: the first begins with a disk
-that still compacts what was written before the start, and with caches that are empty.
+says whether the curve bends.
 """
 
 from typing import Final
@@ -17,8 +16,7 @@ from benchmarks.load import spread
 EMPTY: Final = 1_000  # Live holds that count as none.
 METHOD: Final = (
     f"as spread, after {EMPTY:,} and after `--live` holds were made by real requests and the "
-    "worker started again; the figure is the last one's, rate_N that after N holds; relative: of "
-    "the second half of the requests, relative_from_start: of all of them"
+    "worker started again; the figure is the last one's, rate_N that after N holds"
 )
 
 
@@ -33,12 +31,5 @@ def run(ground: Ground, progress: Progress, *, requests: int, partitions: int, l
     last = runs[-1]
     last.extra.update(rates)
     last.extra["live"] = live
-    last.extra["relative"] = round(_settled_per_s(last) / _settled_per_s(runs[0]), 3)
-    last.extra["relative_from_start"] = round(last.decisions_per_s / runs[0].decisions_per_s, 3)
+    last.extra["relative"] = round(last.decisions_per_s / runs[0].decisions_per_s, 3)
     return last
-
-
-def _settled_per_s(run: Run) -> float:
-    """Rate of the second half: the 50th percentile is when the first half had been answered."""
-    assert run.p50_ms is not None
-    return run.decisions / 2 / (run.seconds - run.p50_ms / 1000)

@@ -17,8 +17,10 @@ from rocksdict import (
     BlockBasedIndexType,
     BlockBasedOptions,
     Cache,
+    DBCompactionStyle,
     Options,
     Rdict,
+    UniversalCompactOptions,
     WriteBatch,
     WriteOptions,
 )
@@ -32,6 +34,10 @@ WRITE_BUFFERS: Final = 2
 BLOCK_BYTES: Final = 8 * 1024
 METADATA_BLOCK_BYTES: Final = 4 * 1024
 BLOOM_BITS: Final = 10  # One percent of lookups of an unknown request id touch a block.
+
+# Most of what is deleted or replaced that may wait for its compaction, in percent of the rest: the
+# disk that a partition takes is at most so much more.
+DEAD_PERCENT_MAX: Final = 100
 
 Derive = Callable[[bytes, bytes], Iterable[tuple[bytes, bytes]]]
 
@@ -75,7 +81,13 @@ def _options(cache: Cache) -> Options:
     options.set_max_write_buffer_number(WRITE_BUFFERS)
     options.set_memtable_whole_key_filtering(True)
     options.set_memtable_prefix_bloom_ratio(0.05)
-    options.set_level_compaction_dynamic_level_bytes(True)
+    # Rows come in the order of hashes, all over the key range: by levels, a few new ones rewrite all
+    # files of the next level. Merging runs of like size took a third less CPU in the background (2.7 million
+    # holds in a partition: 7 us a decision instead of 11; before its first million, 5 and 6).
+    options.set_compaction_style(DBCompactionStyle.universal())
+    merging = UniversalCompactOptions()
+    merging.max_size_amplification_percent = DEAD_PERCENT_MAX
+    options.set_universal_compaction_options(merging)
     options.set_max_background_jobs(2)
     options.set_keep_log_file_num(2)
     return options
