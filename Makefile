@@ -61,7 +61,7 @@ lint: setup ## Check style, types and who may import whom
 demo: setup ## Run the worked example end to end and show it as a table
 	@$(BIN)/holdfast demo $(ARGS)
 
-bench: compile ## Measure everything against floors and goals (under half an hour), beside four peers
+bench: compile ## Measure everything against floors and goals (20 minutes), beside four peers
 	@$(BIN)/holdfast bench table $(ARGS)
 
 faults: setup ## Kill, pause and restart workers and broker under load, then check every answer

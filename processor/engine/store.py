@@ -81,9 +81,9 @@ def _options(cache: Cache) -> Options:
     options.set_max_write_buffer_number(WRITE_BUFFERS)
     options.set_memtable_whole_key_filtering(True)
     options.set_memtable_prefix_bloom_ratio(0.05)
-    # Rows come in the order of hashes, all over the key range: by levels, a few new ones rewrite all
-    # files of the next level. Merging runs of like size took a third less CPU in the background (2.7 million
-    # holds in a partition: 7 us a decision instead of 11; before its first million, 5 and 6).
+    # Rows come in the order of hashes, all over the key range: by levels, a few new ones rewrite
+    # all files of the next level. Merging runs of like size took a third less CPU in the background
+    # (2.7 million holds in a partition: 7 us a decision instead of 11; before a million, 5 and 6).
     options.set_compaction_style(DBCompactionStyle.universal())
     merging = UniversalCompactOptions()
     merging.max_size_amplification_percent = DEAD_PERCENT_MAX
