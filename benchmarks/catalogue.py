@@ -14,9 +14,6 @@ from benchmarks.machine import this_machine
 from benchmarks.peers.postgres import CLIENTS, PostgresPeer
 from benchmarks.peers.redis import RedisPeer
 
-# Requests of one run of a database: its rate is even from the first second, and it has a run for
-# every number of clients.
-DATABASE_REQUESTS_MAX: Final = 20_000
 KEPT_SHARE: Final = 0.85  # A peer's variant below this share of its best one runs once only.
 SPREAD: Final = "spread"  # The one that is measured with one process and with two.
 
@@ -41,6 +38,8 @@ class UnknownBenchmarkError(ValueError):
 
 class _DatabasePeer(Protocol):
     """A peer that is not fed by a topic."""
+
+    requests_max: int  # Of one run: its rate is even from the start.
 
     def run(self, work: Work, progress: Progress) -> Run: ...
 
@@ -68,7 +67,7 @@ def _drained(profile: str, contestant: KafkaContestant) -> Attempt:
 def _driven(profile: str, peer: _DatabasePeer) -> Attempt:
     def attempt(_: Ground, options: Options, progress: Progress) -> Run:
         work = PROFILES[profile](options.requests, options.partitions)
-        return peer.run(work._replace(asks=work.asks[:DATABASE_REQUESTS_MAX]), progress)
+        return peer.run(work._replace(asks=work.asks[: peer.requests_max]), progress)
 
     return attempt
 

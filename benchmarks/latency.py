@@ -4,7 +4,6 @@ Told twice: from the instant at which a request was due, as its sender feels it,
 load generator's own producer adds; and from its append to the topic, which is ours alone.
 """
 
-from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from typing import Final
 
@@ -98,14 +97,13 @@ def _check(site: Site, work: Work) -> None:
 
 
 def _appended_ms(site: Site, records: Sequence[Produced], partitions: int) -> list[int]:
-    """When each record was appended, by the broker's clock; a partition keeps their order."""
-    numbers: dict[int, list[int]] = defaultdict(list)
-    for number, record in enumerate(records):
-        numbers[record.partition].append(number)
-    left = {partition: iter(there) for partition, there in numbers.items()}
+    """When each record was appended, by the broker's clock; there are ticks among them."""
+    numbers = {record.value: number for number, record in enumerate(records)}
     appended_ms = [0] * len(records)
     for message in broker.read_all(site.bootstrap, topics.REQUESTS, partitions):
-        appended_ms[next(left[message.partition()])] = message.timestamp()[1]
+        number = numbers.get(message.value())
+        if number is not None:
+            appended_ms[number] = message.timestamp()[1]
     return appended_ms
 
 

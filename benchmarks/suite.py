@@ -111,7 +111,7 @@ _AT_MOST: Final = False
 
 
 def _latency(span: str, p50_field: str, p99_field: str) -> tuple[Target, ...]:
-    """Promised is the time from a request's append; from its due instant is stricter."""
+    """From append: what Holdfast takes. From due: what a sender sees, its own producer included."""
     at_5000, at_half = "latency at 5,000/s", "latency at half of spread"
     return (
         Target(f"{at_5000}, {span}: p50 ms", "latency", _of("latency", p50_field), 8, 4, _AT_MOST),

@@ -1,8 +1,8 @@
 """A broker made warm before anything is measured: small transactions written and read for a while.
 
-The Java machine of a fresh broker compiles what it runs often, for about half a minute and with
-most of a core. What runs often here is what every contestant asks of it: appends inside
-transactions, offsets in them, and fetches of what is committed.
+The Java machine of a fresh broker compiles what it runs often, for the first half minute with
+most of a core, later with less. What runs often here is what every contestant asks of it: appends
+inside transactions, offsets in them, and fetches of what is committed.
 """
 
 import threading

@@ -90,6 +90,8 @@ class Database:
 class PostgresPeer:
     """One request a transaction from `clients`, or batches when `batched`."""
 
+    requests_max = 20_000  # On one hot row that takes a quarter of a minute.
+
     def __init__(self, *, clients: int = CLIENTS[1], batched: bool = False) -> None:
         self._clients = BATCH_CLIENTS if batched else clients
         self._batched = batched

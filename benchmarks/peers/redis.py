@@ -60,6 +60,8 @@ class _Client:
 class RedisPeer:
     """`clients` connections, each with `pipeline` requests under way."""
 
+    requests_max = 60_000
+
     def __init__(self, *, clients: int = 64, pipeline: int = 1) -> None:
         self._clients = clients
         self._pipeline = pipeline

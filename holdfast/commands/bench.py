@@ -61,7 +61,7 @@ Examples:
 Benchmarks: spread, hot, zipf, reject, mixed, latency, recovery, failover, holds, scale,
 sweep, http, view.
 
-Sessions of the table: spread, hot, mixed, latency, latency-half, recovery, failover,
+Sessions of the table: spread (with mixed), hot, latency, latency-half, recovery, failover,
 failover-standby, holds.
 
 Peers: faust, kstreams, postgres, postgres-batched, redis, redis-pipelined.

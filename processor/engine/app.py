@@ -35,8 +35,9 @@ from processor.engine.transport import BatchTransport, Polled
 
 INIT_TIMEOUT_S: Final = 60.0  # Fencing waits for what an earlier incarnation left open.
 STOP_SECONDS_MAX: Final = 4.5
-# Of the session timeout: who takes a dead worker's partitions over finds its transaction aborted.
-TRANSACTION_SHARE: Final = 0.7
+# Of the session timeout: who takes a dead worker's partitions over soon finds its transaction
+# aborted, if the broker looks for those often. Less would be short for a broker that restarts.
+TRANSACTION_SHARE: Final = 0.9
 # Each time over what was allocated since and still lives: rows of new places, mostly. Nothing is
 # decided meanwhile; every 10 s that was 30 to 660 ms at 5,000 requests a second.
 COLLECT_SECONDS: Final = 0.25

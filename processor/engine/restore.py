@@ -115,11 +115,8 @@ class Restorer:
         tail = changelog_consumer(self._client, "read_committed")
         ends = changelog_consumer(self._client, "read_uncommitted")
         try:
-            committed, *_ = await asyncio.gather(
-                loop.run_in_executor(self._executor, self._offsets.committed, wanted),
-                tail.start(),
-                ends.start(),
-            )
+            committed = await loop.run_in_executor(self._executor, self._offsets.committed, wanted)
+            await asyncio.gather(tail.start(), ends.start())
             rows, begins = await self._read_changelogs(tail, ends, stores, wanted)
         finally:
             await asyncio.gather(ends.stop(), tail.stop())

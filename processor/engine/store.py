@@ -35,9 +35,9 @@ BLOCK_BYTES: Final = 8 * 1024
 METADATA_BLOCK_BYTES: Final = 4 * 1024
 BLOOM_BITS: Final = 10  # One percent of lookups of an unknown request id touch a block.
 
-# Most of what is deleted or replaced that may wait for its compaction, in percent of the rest: the
-# disk that a partition takes is at most so much more.
-DEAD_PERCENT_MAX: Final = 100
+# How large all later runs may become, in percent of the oldest one, until everything is merged: the
+# most that is replaced but still there. What was deleted may stay as long.
+LATER_RUNS_PERCENT_MAX: Final = 100
 
 Derive = Callable[[bytes, bytes], Iterable[tuple[bytes, bytes]]]
 
@@ -86,7 +86,7 @@ def _options(cache: Cache) -> Options:
     # (2.7 million holds in a partition: 7 us a decision instead of 11; before a million, 5 and 6).
     options.set_compaction_style(DBCompactionStyle.universal())
     merging = UniversalCompactOptions()
-    merging.max_size_amplification_percent = DEAD_PERCENT_MAX
+    merging.max_size_amplification_percent = LATER_RUNS_PERCENT_MAX
     options.set_universal_compaction_options(merging)
     options.set_max_background_jobs(2)
     options.set_keep_log_file_num(2)
