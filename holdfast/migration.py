@@ -39,7 +39,7 @@ from holdfast.connection import Stop
 from processor.engine.cycle import WATERMARK_KEY, Watermark
 from processor.inventory.audit import audit
 from processor.inventory.configuration import Configuration, from_json, to_json
-from processor.inventory.lines import record_key_of
+from processor.inventory.lines import base_dimensions, record_key_of
 from processor.inventory.rekey import Rekeyed, Rows, Totals, Unplaceable, checkpoint_of, totals
 from processor.inventory.rules import Rules
 from producers.settings import Settings
@@ -377,8 +377,8 @@ class _Sources:
             if topic == topics.TRANSACTIONS:
                 told = self._codec.decode_transaction(value)
                 key = b"E" + told.event_id.encode()
-                words = (told.product_id, told.dimension_data_source, told.dimensions)
-                organization_id = told.organization_id
+                source, dimensions = told.dimension_data_source, told.dimensions
+                organization_id, product_id = told.organization_id, told.product_id
                 is_stock = told.transaction is None
             else:
                 asked = self._codec.decode_request(value)
@@ -386,11 +386,14 @@ class _Sources:
                 if not asked.lines:
                     return key, None, asked.action == "TICK"
                 line, is_stock = asked.lines[0], False
-                words = (line.product_id, line.dimension_data_source, line.dimensions)
-                organization_id = asked.organization_id
+                source, dimensions = line.dimension_data_source, line.dimensions
+                organization_id, product_id = asked.organization_id, line.product_id
         except Undecodable:
             return b"", None, False
-        record_key = record_key_of(self._rules, organization_id, *words, is_stock=is_stock)
+        base = base_dimensions(self._rules, source, dimensions)
+        record_key = record_key_of(
+            self._rules, organization_id, product_id, base, is_stock=is_stock
+        )
         partition = None if record_key is None else partition_of(record_key, self._partitions)
         return key, partition, False
 

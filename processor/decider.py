@@ -16,7 +16,7 @@ from processor.inventory import expiry, rows as row
 from processor.inventory.auditor import Auditor
 from processor.inventory.configuration import Configuration, default
 from processor.inventory.holds import Outcome
-from processor.inventory.lines import Target, record_key_of
+from processor.inventory.lines import Refusal, Target, base_dimensions, record_key_of
 from processor.inventory.plain import decide_plain, remember_spelling
 from processor.inventory.reconfigure import rules_of
 from processor.inventory.requests import decide_request, target_of
@@ -177,21 +177,14 @@ class StockDecider:
             if isinstance(first, Target):
                 self._check_key(key, first.record_key)
             else:
-                self._check_words(key, request.organization_id, request.lines[0])
+                self._check_line(key, request.organization_id, request.lines[0])
         self._check_partition(key)
         return first
 
-    def _check_words(
-        self, key: bytes, organization_id: str, words: RequestLine | InventoryTransaction
-    ) -> None:
-        expected = record_key_of(
-            self._state.rules,
-            organization_id,
-            words.product_id,
-            words.dimension_data_source,
-            words.dimensions,
-            is_stock=isinstance(words, InventoryTransaction) and words.transaction is None,
-        )
+    def _check_line(self, key: bytes, organization_id: str, line: RequestLine) -> None:
+        rules = self._state.rules
+        base = base_dimensions(rules, line.dimension_data_source, line.dimensions)
+        expected = record_key_of(rules, organization_id, line.product_id, base)
         if expected is not None:
             self._check_key(key, expected)
 
@@ -216,18 +209,37 @@ class StockDecider:
         state = self._state
         try:
             event = self._codec.decode_transaction(record.value)
-            if record.key is None:
-                raise Misplaced(Code.KEY_MISSING, "the record has no key")  # noqa: TRY301
-            self._check_words(record.key, event.organization_id, event)
-            self._check_partition(record.key)
+            base = self._base_in_place(record, event)
         except (Undecodable, Misplaced) as refusal:
             self._bury(record, refusal, outputs)
             return
         state.source_id = event.event_id
-        self._tell(decide_transaction(state, event), outputs)
+        self._tell(decide_transaction(state, event, base), outputs)
         state.events = []
         if state.clock_ms >= min(state.next_sweep_ms, state.next_forget_ms):
             self._tidy(expiry.RECORD_EFFORT, outputs)
+
+    def _base_in_place(
+        self, record: Record, event: InventoryTransaction
+    ) -> dict[str, str] | Refusal:
+        """Dimensions of an event by base name, when the record is in its place.
+
+        Raises:
+            Misplaced: it has no key, another key than its words, or lies in another partition.
+
+        """
+        if record.key is None:
+            raise Misplaced(Code.KEY_MISSING, "the record has no key")
+        rules = self._state.rules
+        base = base_dimensions(rules, event.dimension_data_source, event.dimensions)
+        is_stock = event.transaction is None
+        expected = record_key_of(
+            rules, event.organization_id, event.product_id, base, is_stock=is_stock
+        )
+        if expected is not None:
+            self._check_key(record.key, expected)
+        self._check_partition(record.key)
+        return base
 
     def _tidy(self, effort: int, outputs: Outputs) -> None:
         """Sweep a slice, forget old ids, tell what happened besides the answer."""

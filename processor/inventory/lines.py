@@ -185,16 +185,15 @@ def record_key_of(
     rules: Rules,
     organization_id: str,
     product_id: str,
-    data_source: str,
-    dimensions: Mapping[str, str],
+    base: dict[str, str] | Refusal,
     *,
     is_stock: bool = False,
 ) -> bytes | None:
     """Key that a record with these words must carry; None where they name no partition.
 
-    `is_stock`: it tells of stock alone, which may lie without a value of a partition dimension.
+    `base`: its dimensions, as `base_dimensions` gives them. `is_stock`: it tells of stock alone,
+    which may lie without a value of a partition dimension.
     """
-    base = base_dimensions(rules, data_source, dimensions)
     if isinstance(base, Refusal):
         return None
     values = rules.stock_values(base) if is_stock else rules.partition_values(base)

@@ -274,7 +274,9 @@ def _take_hold(case: Case, quantity: int) -> _Taken:
     if parsed is None:
         return _wrong(case.location, None)
     reservation, number = parsed
-    level = next((one for one in _levels(case) if one.reservation == reservation), None)
+    level = _exact_level(case, reservation)
+    if level is None:
+        level = next((one for one in _levels(case) if one.reservation == reservation), None)
     if level is None:
         return _wrong(case.location, reservation)
     found = holds.find_hold(case.state, level, number)
@@ -314,6 +316,16 @@ def _take_expired(case: Case, level: Level, quantity: int, parts: list[tuple[Lev
             parts.append((level, part))
             taken += part.quantity
     return taken
+
+
+def _exact_level(case: Case, reservation: bytes) -> Level | None:
+    """The level of this id, if it is in memory and the dimensions are its own: no hash is made."""
+    rules = case.state.rules
+    level = case.location.levels.get(reservation)
+    if level is None or level.place.measure not in rules.reservation_measures:
+        return None
+    own = {name: value for name, value in case.dimensions.items() if name in rules.reservable}
+    return level if level.place.dimensions == own else None
 
 
 def _levels(case: Case) -> list[Level]:

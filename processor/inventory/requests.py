@@ -17,6 +17,7 @@ from processor.inventory.holds import Outcome
 from processor.inventory.identity import HOLD_LINES_MAX, hold_text, reservation_text
 from processor.inventory.lines import (
     Target,
+    base_dimensions,
     detail_content,
     id_is_valid,
     line_content,
@@ -171,8 +172,7 @@ def _spans_partitions(state: PartitionState, request: ReservationRequest) -> boo
             state.rules,
             request.organization_id,
             line.product_id,
-            line.dimension_data_source,
-            line.dimensions,
+            base_dimensions(state.rules, line.dimension_data_source, line.dimensions),
         )
         for line in request.lines
     }

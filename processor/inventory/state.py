@@ -139,7 +139,8 @@ class PartitionState:
 
     def same_partition(self, one: ProductLocation, other: ProductLocation) -> bool:
         """Whether records about both carry the same key."""
-        return self.rules.record_key(*one.key) == self.rules.record_key(*other.key)
+        rules = self.rules
+        return one is other or rules.record_key(*one.key) == rules.record_key(*other.key)
 
     def lapse(self, location: ProductLocation) -> None:
         """Stop counting the holds of a product-location whose expiry has come.

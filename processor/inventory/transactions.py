@@ -48,13 +48,16 @@ class _Staged(NamedTuple):
     code: Code
 
 
-def decide_transaction(state: PartitionState, event: InventoryTransaction) -> list[InventoryEvent]:
-    """Decide an inventory transaction.
+def decide_transaction(
+    state: PartitionState, event: InventoryTransaction, base: dict[str, str] | Refusal
+) -> list[InventoryEvent]:
+    """Decide an inventory transaction; `base`: its dimensions, as `base_dimensions` gives them.
 
     The first event says how it ended, the others what followed.
     """
     state.events = []
-    code, message = _decide(state, event)
+    own = _place(state, event, base)
+    code, message = _decide(state, event, own)
     status = event.transaction
     head = InventoryEvent(
         event_type="TRANSACTION",
@@ -69,25 +72,27 @@ def decide_transaction(state: PartitionState, event: InventoryTransaction) -> li
         dimensions=event.dimensions,
         transaction_id="" if status is None else status.transaction_id,
         order_id="" if status is None else status.order_id,
-        available=_available(state, event),
+        available=_available(state, own),
         message=message,
     )
     return [head, *state.events]
 
 
-def _available(state: PartitionState, event: InventoryTransaction) -> int:
+def _available(state: PartitionState, own: offsets.Located | Refusal) -> int:
     """What could be promised now at the finest level of the event's stock row; 0 if it has none."""
     rules = state.rules
-    own = _locate(state, event, event.dimensions)
     if isinstance(own, Refusal) or rules.default_measure not in rules.reservation_measures:
         return 0
     location, dimensions = own
+    state.touch(location)
     availability = rules.reservation_measures[rules.default_measure].availability
     path = location.path(availability, location.node_of(dimensions))
     return clamp(min(node.free for node in path) if rules.hierarchical else path[-1].free)
 
 
-def _decide(state: PartitionState, event: InventoryTransaction) -> tuple[Code, str]:
+def _decide(
+    state: PartitionState, event: InventoryTransaction, own: offsets.Located | Refusal
+) -> tuple[Code, str]:
     if not id_is_valid(event.event_id, limits.REQUEST_ID_LENGTH_MAX):
         return Code.REQUEST_ID_INVALID, "event id: 1 to 128 characters, none of control"
     key = b"E" + event.event_id.encode()
@@ -99,7 +104,7 @@ def _decide(state: PartitionState, event: InventoryTransaction) -> tuple[Code, s
             if answered == digest:
                 return Code.DUPLICATE, "this event was told before"
             return Code.REQUEST_ID_REUSED, "this event id was used before, for other content"
-    code, message = _decide_new(state, event)
+    code, message = _decide_new(state, event, own)
     state.rows.put(key, row.encode_answer(state.clock_ms, digest, (row.FORMAT, int(code))))
     state.forget_later(key)
     return code, message
@@ -128,11 +133,13 @@ def _digest(event: InventoryTransaction) -> bytes:
     return blake2b(_encode(words), digest_size=8).digest()
 
 
-def _decide_new(state: PartitionState, event: InventoryTransaction) -> tuple[Code, str]:
+def _decide_new(
+    state: PartitionState, event: InventoryTransaction, own: offsets.Located | Refusal
+) -> tuple[Code, str]:
     refusal = _check_texts(event)
     if refusal is not None:
         return refusal.code, refusal.message
-    resolved = _resolve(state, event)
+    resolved = _resolve(state, event, own)
     if isinstance(resolved, Refusal):
         return resolved.code, resolved.message
     status = event.transaction
@@ -174,11 +181,12 @@ def _check_texts(event: InventoryTransaction) -> Refusal | None:
     return None
 
 
-def _resolve(state: PartitionState, event: InventoryTransaction) -> _Resolved | Refusal:
+def _resolve(
+    state: PartitionState, event: InventoryTransaction, own: offsets.Located | Refusal
+) -> _Resolved | Refusal:
     """Everything that an event names, checked in the order of the codes."""
     if not id_is_valid(event.product_id, limits.PRODUCT_LENGTH_MAX):
         return Refusal(Code.PRODUCT_INVALID, "product id: 1 to 128 characters, none of control")
-    own = _locate(state, event, event.dimensions)
     if isinstance(own, Refusal):
         return own
     location, dimensions = own
@@ -196,8 +204,13 @@ def _resolve(state: PartitionState, event: InventoryTransaction) -> _Resolved | 
 
 def _locate(
     state: PartitionState, event: InventoryTransaction, named: dict[str, str]
-) -> tuple[ProductLocation, dict[str, str]] | Refusal:
-    base = base_dimensions(state.rules, event.dimension_data_source, named)
+) -> offsets.Located | Refusal:
+    return _place(state, event, base_dimensions(state.rules, event.dimension_data_source, named))
+
+
+def _place(
+    state: PartitionState, event: InventoryTransaction, base: dict[str, str] | Refusal
+) -> offsets.Located | Refusal:
     if isinstance(base, Refusal):
         return base
     values = state.rules.stock_values(base)
@@ -263,7 +276,8 @@ def _stage(
         if abs(after) > limits.QUANTITY_SUM_MAX:
             return Refusal(Code.QUANTITY_OUT_OF_RANGE, f"{change.measure} would be out of range")
         leaf.quantities[change.measure] = after
-        deltas.append(change._replace(quantity=after - before))
+        delta = _Change(change.location, change.dimensions, change.measure, after - before)
+        deltas.append(delta)
     return _Staged(leaves, deltas, code)
 
 
