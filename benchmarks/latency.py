@@ -56,36 +56,43 @@ def run(
     report("making topics", 0, 1)
     with ground.fresh(partitions) as site:
         contestant.prepare(site, work, report)
+        records = drain.request_records(site, work)
         report(f"{rate} requests/s for {warm_up_s(rate) + seconds} s", 0, 1)
         programs = contestant.start(site, work)
         try:
-            counted, cpu = _measure(site, work, rate, programs)
+            counted, cpu = _measure(site, work, records, rate, programs)
         finally:
             for program in programs:
                 program.stop()
         _check(site, work)
-        appended_ms = _appended_ms(site, drain.request_records(site, work), partitions)
+        appended_ms = _appended_ms(site, records, partitions)
     return _figures(contestant.name, counted, appended_ms[-len(counted) :], cpu, rate)
 
 
 def _measure(
-    site: Site, work: Work, rate: int, programs: list[Program]
+    site: Site, work: Work, records: Sequence[Produced], rate: int, programs: list[Program]
 ) -> tuple[list[Timing], CpuSampler]:
     loop = OpenLoop(site, work.partitions, rate)
     try:
         with CpuSampler([program.pid for program in programs]) as cpu:
-            *_, timings = stages(loop, site, work, rate, programs)
+            *_, timings = stages(loop, work, records, rate, programs)
     finally:
         loop.close()
     return timings, cpu
 
 
 def stages(
-    loop: OpenLoop, site: Site, work: Work, rate: int, programs: Sequence[Program]
+    loop: OpenLoop,
+    work: Work,
+    records: Sequence[Produced],
+    rate: int,
+    programs: Sequence[Program],
 ) -> Iterator[list[Timing]]:
-    """Send probes, warm-up and what counts; timings of each, once all of it is answered."""
+    """Send probes, warm-up and what counts; timings of each, once all of it is answered.
+
+    `records`: the asks of `work`, as `drain.request_records` gives them.
+    """
     warm = PROBES + rate * warm_up_s(rate)
-    records = drain.request_records(site, work)
     for first, last in ((0, PROBES), (PROBES, warm), (warm, len(records))):
         numbers = {ask.request_id.encode(): at for at, ask in enumerate(work.asks[first:last])}
         sent = records[first:last]

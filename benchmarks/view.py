@@ -18,7 +18,7 @@ from typing import Any, Final, NamedTuple, Self
 import redis
 import uvloop
 
-from benchmarks import broker
+from benchmarks import broker, drain
 from benchmarks.broker import Progress
 from benchmarks.check import WrongAnswerError
 from benchmarks.contestants import Holdfast, Site
@@ -153,11 +153,12 @@ def _lags(
     site: Site, work: Work, view: ViewSettings, rate: int, programs: list[Program]
 ) -> tuple[list[tuple[float, float]], CpuSampler]:
     """(append time in s, lag in ms) of every counted request."""
+    records = drain.request_records(site, work)
     loop = OpenLoop(site, work.partitions, rate)
     view_pid = programs[-1].pid
     try:
         with CpuSampler([view_pid]) as cpu, PositionLog(view, work.partitions) as log:
-            for _ in stages(loop, site, work, rate, programs):
+            for _ in stages(loop, work, records, rate, programs):
                 _wait_until_level(view, programs)
             time.sleep(10 * LOOK_EVERY_S)
     finally:

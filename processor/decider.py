@@ -177,16 +177,25 @@ class StockDecider:
             if isinstance(first, Target):
                 self._check_key(key, first.record_key)
             else:
-                self._check_line(key, request.organization_id, request.lines[0])
+                self._check_words(key, request.organization_id, request.lines[0])
         self._check_partition(key)
         return first
 
-    def _check_line(self, key: bytes, organization_id: str, line: RequestLine) -> None:
+    def _check_words(
+        self,
+        key: bytes,
+        organization_id: str,
+        words: RequestLine | InventoryTransaction,
+        *,
+        is_stock: bool = False,
+    ) -> dict[str, str] | Refusal:
+        """The dimensions by base name, when the key is the one that these words must carry."""
         rules = self._state.rules
-        base = base_dimensions(rules, line.dimension_data_source, line.dimensions)
-        expected = record_key_of(rules, organization_id, line.product_id, base)
+        base = base_dimensions(rules, words.dimension_data_source, words.dimensions)
+        expected = record_key_of(rules, organization_id, words.product_id, base, is_stock=is_stock)
         if expected is not None:
             self._check_key(key, expected)
+        return base
 
     @staticmethod
     def _check_key(key: bytes, expected: bytes) -> None:
@@ -209,7 +218,12 @@ class StockDecider:
         state = self._state
         try:
             event = self._codec.decode_transaction(record.value)
-            base = self._base_in_place(record, event)
+            if record.key is None:
+                raise Misplaced(Code.KEY_MISSING, "the record has no key")  # noqa: TRY301
+            base = self._check_words(
+                record.key, event.organization_id, event, is_stock=event.transaction is None
+            )
+            self._check_partition(record.key)
         except (Undecodable, Misplaced) as refusal:
             self._bury(record, refusal, outputs)
             return
@@ -218,28 +232,6 @@ class StockDecider:
         state.events = []
         if state.clock_ms >= min(state.next_sweep_ms, state.next_forget_ms):
             self._tidy(expiry.RECORD_EFFORT, outputs)
-
-    def _base_in_place(
-        self, record: Record, event: InventoryTransaction
-    ) -> dict[str, str] | Refusal:
-        """Dimensions of an event by base name, when the record is in its place.
-
-        Raises:
-            Misplaced: it has no key, another key than its words, or lies in another partition.
-
-        """
-        if record.key is None:
-            raise Misplaced(Code.KEY_MISSING, "the record has no key")
-        rules = self._state.rules
-        base = base_dimensions(rules, event.dimension_data_source, event.dimensions)
-        is_stock = event.transaction is None
-        expected = record_key_of(
-            rules, event.organization_id, event.product_id, base, is_stock=is_stock
-        )
-        if expected is not None:
-            self._check_key(record.key, expected)
-        self._check_partition(record.key)
-        return base
 
     def _tidy(self, effort: int, outputs: Outputs) -> None:
         """Sweep a slice, forget old ids, tell what happened besides the answer."""

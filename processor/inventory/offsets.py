@@ -324,14 +324,19 @@ def _exact_level(case: Case, reservation: bytes) -> Level | None:
     level = case.location.levels.get(reservation)
     if level is None or level.place.measure not in rules.reservation_measures:
         return None
-    own = {name: value for name, value in case.dimensions.items() if name in rules.reservable}
-    return level if level.place.dimensions == own else None
+    return level if level.place.dimensions == _reservable(case) else None
+
+
+def _reservable(case: Case) -> dict[str, str]:
+    """The part of the dimensions that can be reserved."""
+    reservable = case.state.rules.reservable
+    return {name: value for name, value in case.dimensions.items() if name in reservable}
 
 
 def _levels(case: Case) -> list[Level]:
     """Levels that the dimensions match: exactly first, then with masked dimensions left open."""
     rules, location = case.state.rules, case.location
-    own = {name: value for name, value in case.dimensions.items() if name in rules.reservable}
+    own = _reservable(case)
     exact = [location.level(own, measure) for measure in rules.reservation_measures]
     if not rules.masked:
         return exact
