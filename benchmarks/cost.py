@@ -8,6 +8,7 @@ varies one thing and keeps the others; a curve that bends upward names a cost th
 import gc
 import tempfile
 import time
+import tracemalloc
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -44,6 +45,7 @@ PRODUCTS: Final = (1, 100, 1_000, 10_000, 50_000)
 DIMENSIONS: Final = ("siteid", "locationid", "colorid", "sizeid", "styleid", "configid", "batchid")
 LINES_MEASURED: Final = 12_800  # Of every point, in REPEATS parts.
 REPEATS: Final = 4
+REMEMBERED: Final = 2_000  # Product-locations whose memory is measured.
 BATCH_RECORDS: Final = 400  # Records of one commit.
 CACHE_BYTES: Final = 256 * 2**20
 CLOCK_BEGIN_MS: Final = 1_795_500_000_000
@@ -72,7 +74,8 @@ class Costs(msgspec.Struct, frozen=True, kw_only=True):
     """All curves; `rows`: mean bytes (key and value) of a row by kind; `stored`: of the database.
 
     `stored_bytes_per_hold` is what RocksDB has on disk for one accepted request of one line, its
-    share of stock rows included, after a flush.
+    share of stock rows included, after a flush. `remembered_bytes` is the memory of one
+    product-location with one stock row and one level that was reserved, as the worker keeps it.
     """
 
     method: str
@@ -80,6 +83,7 @@ class Costs(msgspec.Struct, frozen=True, kw_only=True):
     curves: list[Curve]
     rows: dict[str, float]
     stored_bytes_per_hold: float
+    remembered_bytes: float
 
 
 class _Record(msgspec.Struct):
@@ -240,6 +244,8 @@ def run(
         curves.append(Curve(of, points))
     with tempfile.TemporaryDirectory(prefix="holdfast-cost-") as folder:
         rows, stored = _sizes(Path(folder), lines_measured)
+    with tempfile.TemporaryDirectory(prefix="holdfast-cost-") as folder:
+        remembered = _remembered(Path(folder))
     gc.unfreeze()
     return Costs(
         method=METHOD,
@@ -247,6 +253,7 @@ def run(
         curves=curves,
         rows=rows,
         stored_bytes_per_hold=stored,
+        remembered_bytes=remembered,
     )
 
 
@@ -297,3 +304,18 @@ def _sizes(folder: Path, lines: int) -> tuple[dict[str, float], float]:
         if bench.row_counts[kind]
     }
     return rows, round(bench.close() / lines, 1)
+
+
+def _remembered(folder: Path) -> float:
+    """Of what Python allocates; RocksDB's own memory is bounded by settings."""
+    bench = Bench(folder)
+    tracemalloc.start()
+    try:
+        bench.supply(REMEMBERED)
+        bench.reserve(REMEMBERED, products=REMEMBERED)
+        gc.collect()
+        held_bytes, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+        bench.close()
+    return round(held_bytes / REMEMBERED, 1)

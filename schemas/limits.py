@@ -52,4 +52,4 @@ POLL_RECORDS_MAX: Final = 2_000
 # Dead letters in a row on one partition before the worker stops: past this the fault is ours (a
 # bad deploy), and draining the topic would only hide it.
 DEAD_LETTER_RUN_MAX: Final = 1_000
-PRODUCT_LOCATIONS_CACHED_MAX: Final = 100_000  # Per worker: about 1 kB each.
+PRODUCT_LOCATIONS_CACHED_MAX: Final = 100_000  # Per partition: about 5 kB each.

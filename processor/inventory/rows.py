@@ -108,6 +108,11 @@ def leaf_key(location: bytes, dimensions: Dimensions) -> bytes:
     return b"P%bL%b" % (location, canonical(dimensions))
 
 
+def location_of(key: bytes) -> bytes:
+    """Location of a stock leaf or a level, by its key."""
+    return key[1:13]
+
+
 def level_key(location: bytes, spelled: bytes, measure: str) -> bytes:
     """Key of a level; `spelled`: its dimension values as `identity.canonical` spells them."""
     return b"P%bN%b%b%b" % (location, spelled, _GROUP, measure.encode())

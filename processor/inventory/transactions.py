@@ -282,10 +282,10 @@ def _stage(
 
 
 def _read_leaf(state: PartitionState, key: bytes, change: _Change) -> row.Leaf:
-    stored = state.rows.get(key)
+    location = change.location
+    stored = location.leaf_rows.get(key) or state.rows.get(key)
     if stored is not None:
         return row.decode_leaf(stored)
-    location = change.location
     return row.Leaf(
         row.FORMAT, location.organization_id, location.product_id, change.dimensions, {}, {}
     )
@@ -301,6 +301,8 @@ def _lowered(state: PartitionState, staged: _Staged) -> Iterator[shrink.Lowered]
 
 def _apply(state: PartitionState, staged: _Staged) -> None:
     for key, leaf in staged.leaves.items():
-        state.put(key, row.encode_row(leaf))
+        value = row.encode_row(leaf)
+        state.put(key, value)
+        state.by_hash[row.location_of(key)].remember_leaf(key, value)
     for change in staged.changes:
         change.location.supply(change.dimensions, change.measure, change.quantity)

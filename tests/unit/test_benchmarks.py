@@ -128,6 +128,7 @@ def test_the_report_says_what_was_saved(tmp_path: Path) -> None:
             curves=[curve],
             rows={"hold": 196.0},
             stored_bytes_per_hold=1,
+            remembered_bytes=1,
         ),
         tmp_path,
     )

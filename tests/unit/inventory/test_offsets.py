@@ -7,6 +7,7 @@ import pytest
 
 from processor.inventory.configuration import Configuration, default
 from processor.inventory.rows import KIND_LEAF, decode_leaf
+from processor.inventory.stock import LEAF_ROWS_REMEMBERED_MAX
 from schemas.codes import Code
 from schemas.messages import MeasureChange, RequestOptions, TransactionStatus
 from tests.support.partition import RED, RED_SMALL, UNIT, WAREHOUSE, Partition, line, pieces
@@ -432,6 +433,21 @@ def test_stock_without_a_warehouse_is_kept_and_nothing_is_promised_from_it(
     with pytest.raises(AssertionError):  # No TRANSACTION event, but a dead letter.
         partition.stock(1, dimensions=dimensions, key=b"usmf|1|11")
     assert [letter.code for letter in partition.dead_letters] == [Code.KEY_MISMATCH]
+
+
+def test_stock_rows_add_up_over_changes_and_restarts() -> None:
+    """Whether a row is remembered or read again: more of them than a product-location keeps."""
+    places = [
+        {"siteid": "1", "locationid": "11", "colorid": f"color-{number}"}
+        for number in range(LEAF_ROWS_REMEMBERED_MAX + 4)
+    ]
+    partition = Partition()
+    for quantity in (1, 2, 4):
+        for place in places:
+            partition.stock(quantity, dimensions=place)
+            partition.stock(8, dimensions=place)
+        partition.restart()
+    assert [partition.available(place) for place in places] == [31] * len(places)
 
 
 def test_a_count_replaces_and_an_older_count_loses() -> None:
