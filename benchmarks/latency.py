@@ -27,8 +27,9 @@ WARM_UP_REQUESTS: Final = 75_000
 ANSWER_WITHIN_S: Final = 60.0
 METHOD: Final = (
     "open loop at a fixed rate; time from the instant a request was due to its answer being read "
-    "by a read_committed consumer; append_p50_ms and append_p99_ms: from its append to the topic "
-    f"(LogAppendTime) instead; {WARM_UP_S_MIN} to {WARM_UP_S_MAX} s at the same rate before "
+    "by a read_committed consumer, whose process collects no garbage meanwhile; append_p50_ms and "
+    "append_p99_ms: from its append to the topic (LogAppendTime) instead; "
+    f"{WARM_UP_S_MIN} to {WARM_UP_S_MAX} s at the same rate before "
     f"it ({WARM_UP_REQUESTS:,} requests, if they take so long) are not counted; answers replayed"
 )
 
