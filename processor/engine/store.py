@@ -60,9 +60,9 @@ class Position(msgspec.Struct, frozen=True):
 def shared_cache(cache_bytes: int) -> Cache:
     """Block cache shared by all partitions of the worker, bounded by `cache_bytes`.
 
-    A lookup passes half a dozen blocks of index and filter. In a hyper clock cache it takes no lock:
-    a tenth less a lookup than in an LRU cache, 6 % of an offset's CPU. Its table has a fixed size,
-    for entries as small as the smallest blocks (one that grows is not yet declared fit for
+    A lookup passes half a dozen blocks of index and filter. In a hyper clock cache that takes no
+    lock: a tenth less a lookup than in an LRU cache, 6 % of an offset's CPU. Its table has a fixed
+    size, for entries as small as the smallest blocks (one that grows is not yet declared fit for
     production in RocksDB 9).
     """
     return Cache.new_hyper_clock_cache(cache_bytes, METADATA_BLOCK_BYTES)

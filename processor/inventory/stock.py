@@ -30,7 +30,7 @@ from processor.inventory.rules import NodeKey, ReservationMeasure, Rules
 from schemas import limits
 
 NEVER_MS: Final = row.NEVER_MS
-# Stock rows kept for each product-location, about 400 bytes each; the others are read as needed.
+# Stock rows kept for a product-location; the others are read whenever they change.
 LEAF_ROWS_REMEMBERED_MAX: Final = 16
 QUANTITY_MAX: Final = limits.QUANTITY_MAX
 
@@ -161,8 +161,8 @@ class ProductLocation:
         lapsed_until_ms: holds due up to this no longer count, swept or not.
         used: number of the trim period in which it was last used.
         targets: keys under which lines resolve to it, to forget them with it.
-        leaf_rows: stock rows as they are stored, some of them: what is counted changes again, and
-            a lookup is a quarter of what an on-hand change costs.
+        leaf_rows: its first stock rows, as they are stored: a lookup is a quarter of what an
+            on-hand change costs.
         explained: supply terms of a node, until the stock changes.
 
     """
@@ -239,7 +239,7 @@ class ProductLocation:
             self.level(entry.dimensions, entry.measure).charge(entry.reserved)
 
     def remember_leaf(self, key: bytes, value: bytes) -> None:
-        """Keep a stock row that was read, or has changed."""
+        """Keep a stock row, where there is room for it or an older one of its key."""
         if len(self.leaf_rows) < LEAF_ROWS_REMEMBERED_MAX or key in self.leaf_rows:
             self.leaf_rows[key] = value
 
