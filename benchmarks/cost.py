@@ -19,6 +19,7 @@ import msgspec
 
 from benchmarks.broker import Progress
 from benchmarks.check import WrongAnswerError
+from benchmarks.collection import no_collection
 from benchmarks.load import ORGANIZATION
 from benchmarks.machine import this_machine
 from processor.decider import StockDomain
@@ -184,14 +185,11 @@ class Bench:
         ]
         self._offset += len(records)
         gc.collect()
-        gc.disable()
-        try:
+        with no_collection():
             began_s = time.process_time()
             for start in range(0, len(records), BATCH_RECORDS):
                 self._batch(records[start : start + BATCH_RECORDS])
             return time.process_time() - began_s
-        finally:
-            gc.enable()
 
     def _batch(self, records: Sequence[_Record]) -> None:
         outputs = Outputs(self._domain.output_topics)

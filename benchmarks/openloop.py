@@ -9,7 +9,6 @@ over them stops sender and reader for a third of a second: it would be taken for
 time. So none is made while the loop runs.
 """
 
-import gc
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -19,6 +18,7 @@ from confluent_kafka import Producer, TopicPartition
 
 from benchmarks import broker
 from benchmarks.broker import Produced
+from benchmarks.collection import no_collection
 from benchmarks.contestants import Site
 from benchmarks.programs import Program
 from schemas import topics
@@ -71,6 +71,7 @@ class OpenLoop:
         self._producer.flush(10)
         self._reader.close()
 
+    @no_collection()
     def run(
         self,
         records: Sequence[Produced],
@@ -91,19 +92,6 @@ class OpenLoop:
             TimeoutError: an answer did not come.
 
         """
-        gc.disable()
-        try:
-            return self._run(records, numbers, programs, within_s)
-        finally:
-            gc.enable()
-
-    def _run(
-        self,
-        records: Sequence[Produced],
-        numbers: dict[bytes, int],
-        programs: Callable[[], Sequence[Program]],
-        within_s: float,
-    ) -> list[Timing]:
         start_s = time.time() + LEAD_S
         sender = threading.Thread(target=self._send, args=(records, start_s), daemon=True)
         sender.start()

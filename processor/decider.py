@@ -166,11 +166,9 @@ class StockDecider:
             Misplaced: it has no key, another key than its first line, or lies in another partition.
 
         """
-        key = record.key
         if request.action in CONTROL_ACTIONS:
             return None
-        if key is None:
-            raise Misplaced(Code.KEY_MISSING, "the record has no key")
+        key = self._key_of(record)
         first: Target | Outcome | None = None
         if request.lines:
             first = target_of(self._state, request, 0)
@@ -198,6 +196,12 @@ class StockDecider:
         return base
 
     @staticmethod
+    def _key_of(record: Record) -> bytes:
+        if record.key is None:
+            raise Misplaced(Code.KEY_MISSING, "the record has no key")
+        return record.key
+
+    @staticmethod
     def _check_key(key: bytes, expected: bytes) -> None:
         if key != expected:
             raise Misplaced(Code.KEY_MISMATCH, f"key {key[:200]!r}, by its body {expected[:200]!r}")
@@ -218,12 +222,10 @@ class StockDecider:
         state = self._state
         try:
             event = self._codec.decode_transaction(record.value)
-            if record.key is None:
-                raise Misplaced(Code.KEY_MISSING, "the record has no key")  # noqa: TRY301
-            base = self._check_words(
-                record.key, event.organization_id, event, is_stock=event.transaction is None
-            )
-            self._check_partition(record.key)
+            key = self._key_of(record)
+            is_stock = event.transaction is None
+            base = self._check_words(key, event.organization_id, event, is_stock=is_stock)
+            self._check_partition(key)
         except (Undecodable, Misplaced) as refusal:
             self._bury(record, refusal, outputs)
             return

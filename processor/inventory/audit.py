@@ -82,7 +82,7 @@ def audit(
         if key[:1] == b"H":
             _add_hold(rules, key, value, held=held, drifts=drifts, now_ms=now_ms)
         elif key[:1] == b"P" and key[13] == row.KIND_LEAF:
-            leaves.setdefault(key[1:13], []).append((key, value))
+            leaves.setdefault(row.location_of(key), []).append((key, value))
         elif key[:1] == b"P":
             level = row.decode_level(value)
             totals[reservation_of(level)] = level

@@ -144,7 +144,7 @@ class Auditor:
     ) -> list[tuple[bytes, bytes]]:
         """A level's total, as it will be written, with all its holds."""
         total = self._rows.get(key)
-        location = state.by_hash.get(key[1:13])
+        location = state.by_hash.get(row.location_of(key))
         level = None if location is None else location.levels.get(reservation)
         if level is not None and level.dirty:
             total = level.row_head + _encode(level.reserved + level.unswept)

@@ -130,7 +130,7 @@ def needed(batches: Iterable[Batch]) -> tuple[list[bytes], list[bytes], list[byt
             if key[0] == HOLD:
                 holds.append(key[1:])
             elif key[0] == STOCK and value is None:
-                locations.append(key[1:13])
+                locations.append(row.location_of(key))
             elif key[0] == FAILURE:
                 failures.append(key[1:])
     return holds, locations, failures
