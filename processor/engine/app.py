@@ -101,6 +101,7 @@ class EngineApp(faust.App):
     flow: Cycle
     ownership: Ownership
     writer: TransactionWriter
+    source_brokers: Brokers
     offsets: OffsetReader
     ticker: Ticker
     standby: Standby | None
@@ -166,7 +167,6 @@ def create_app(settings: EngineSettings, domain: Domain, kafka: Kafka) -> Engine
         broker_credentials=kafka.faust_credentials(),
         consumer_group_instance_id=settings.group_instance_id,
         consumer_auto_offset_reset="earliest",
-        consumer_max_fetch_size=1024 * 1024,
         datadir=str(settings.data_dir),
         processing_guarantee="at_least_once",  # Faust's own exactly-once is not used.
         stream_buffer_maxsize=1024,
@@ -210,6 +210,9 @@ def _wire(app: EngineApp, settings: EngineSettings, domain: Domain, kafka: Kafka
         dead_letters=domain.dead_letter_topic,
         local_kinds=domain.local_kinds,
         reach=reach,
+    )
+    app.source_brokers = Brokers(
+        kafka.aiokafka(), client_id=f"{name}-sources", answer_within_s=ANSWER_SECONDS_MAX
     )
     app.offsets = OffsetReader(kafka.librdkafka(), settings.app_id)
     app.ticker = Ticker(kafka.librdkafka(), domain)

@@ -1,8 +1,9 @@
-"""The brokers as a transactional producer sees them: who leads, who coordinates, and asking them.
+"""The brokers as the engine sees them: who leads, who coordinates, and asking them.
 
-aiokafka's client keeps connections (TLS, SASL) and the cluster's metadata; it runs on the loop of
-the commit thread, and only while that thread asks something. The rule: nothing is tried again here.
-Who asks is told `Unreachable`, and knows what asking again means.
+aiokafka's client keeps connections (TLS, SASL) and the cluster's metadata. A worker has two: one on
+the loop of the commit thread, which runs only while that thread asks something, and one on Faust's
+loop, for the source partitions. The rule: nothing is tried again here. Who asks is told
+`Unreachable`, and knows what asking again means.
 """
 
 import asyncio
@@ -30,6 +31,35 @@ CLOSE_SECONDS_MAX: Final = 1.0
 IDLE_MS_MAX: Final = 60_000
 GROUP: Final = CoordinationType.GROUP
 TRANSACTION: Final = CoordinationType.TRANSACTION
+
+# What the broker asks us to try again: leadership and coordination move, or are being loaded.
+RETRIABLE: Final = frozenset(
+    {
+        ConfluentError.UNKNOWN_TOPIC_OR_PART,
+        ConfluentError.LEADER_NOT_AVAILABLE,
+        ConfluentError.NOT_LEADER_FOR_PARTITION,
+        ConfluentError.REQUEST_TIMED_OUT,
+        ConfluentError.BROKER_NOT_AVAILABLE,
+        ConfluentError.REPLICA_NOT_AVAILABLE,
+        ConfluentError.NETWORK_EXCEPTION,
+        ConfluentError.COORDINATOR_LOAD_IN_PROGRESS,
+        ConfluentError.COORDINATOR_NOT_AVAILABLE,
+        ConfluentError.NOT_COORDINATOR,
+        ConfluentError.NOT_ENOUGH_REPLICAS,
+        ConfluentError.NOT_ENOUGH_REPLICAS_AFTER_APPEND,
+        ConfluentError.KAFKA_STORAGE_ERROR,
+        ConfluentError.FENCED_LEADER_EPOCH,
+        ConfluentError.UNKNOWN_LEADER_EPOCH,
+    }
+)
+FORBIDDEN: Final = frozenset(
+    {
+        ConfluentError.TOPIC_AUTHORIZATION_FAILED,
+        ConfluentError.GROUP_AUTHORIZATION_FAILED,
+        ConfluentError.CLUSTER_AUTHORIZATION_FAILED,
+        ConfluentError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED,
+    }
+)
 
 _NO_LEADER: Final = -1
 

@@ -105,13 +105,15 @@ class OwnedPartition:
 class WorkerAssignment:
     """The partitions decided under one generation of the group."""
 
-    def __init__(
-        self, membership: Membership, partitions: dict[int, OwnedPartition], sources: Sequence[str]
-    ) -> None:
+    def __init__(self, membership: Membership, partitions: dict[int, OwnedPartition]) -> None:
         self.membership = membership
         self.partitions = partitions
         self.generation = membership.generation
-        self.sources = {TP(topic, number) for number in partitions for topic in sources}
+        self.positions = {
+            TP(topic, number): offset
+            for number, partition in partitions.items()
+            for topic, offset in partition.positions.items()
+        }
 
 
 class _OpenBatch:
@@ -182,13 +184,21 @@ class Cycle:
         self._open = _OpenBatch(self._output_topics)
         self._under_way: _UnderWay | None = None
         self._queued = 0
+        self._trickles = False  # The last that was fetched was a small batch.
         self._changed = asyncio.Event()
 
     # What the transport asks.
 
     def fetchable(self) -> WorkerAssignment | None:
-        """The assignment, if more may be fetched for it now."""
-        return self.assignment if self._queued < QUEUED_RECORDS_MAX else None
+        """The assignment, if more may be fetched for it now.
+
+        When records come by small batches, not before the last of them is stored: what was fetched
+        sooner would only have to wait, and what comes meanwhile would wait for the next fetch.
+        """
+        is_busy = self._queued > 0 or self._under_way is not None
+        if self._queued >= QUEUED_RECORDS_MAX or (self._trickles and is_busy):
+            return None
+        return self.assignment
 
     async def wait_fetchable(self) -> None:
         """Return when `fetchable` may have changed."""
@@ -199,6 +209,7 @@ class Cycle:
     def queued(self, records: int) -> None:
         """Count records on their way to the agent."""
         self._queued += records
+        self._trickles = records < SMALL_BATCH_RECORDS
 
     # Assignments begin and end.
 
@@ -207,6 +218,7 @@ class Cycle:
         self.assignment = assignment
         self._open = _OpenBatch(self._output_topics)
         self._queued = 0
+        self._trickles = False
         metrics.PARTITIONS_OWNED.set(len(assignment.partitions))
         self._changed.set()
 
@@ -239,7 +251,8 @@ class Cycle:
     async def take(self, polled: Polled) -> None:
         """Decide polled records; waits while the open batch is full."""
         for records in polled.slices:
-            await asyncio.sleep(0)  # So that a transaction that ended is followed by the next.
+            if self._under_way is not None:
+                await asyncio.sleep(0)  # So that a transaction that ended is followed by the next.
             for start in range(0, len(records), SLICE_RECORDS):
                 while self._is_full() and self.assignment is polled.assignment:
                     await self._wait_for_commit()
@@ -248,7 +261,9 @@ class Cycle:
                     return
                 self._decide(assignment, records[start : start + SLICE_RECORDS])
                 self._queued -= min(SLICE_RECORDS, len(records) - start)
-                self._pump()
+                if self._open.records >= SMALL_BATCH_RECORDS:
+                    self._pump()
+        self._pump()
         self._changed.set()
 
     def _is_full(self) -> bool:

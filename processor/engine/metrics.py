@@ -22,6 +22,10 @@ TRANSACTION_RETRIES = Counter(
     "Requests of a transaction asked again: leaders moved, or a broker was away.",
     ["step"],
 )
+FETCH_RETRIES = Counter(
+    "holdfast_fetch_retries_total",
+    "Times source partitions were asked for again: leaders moved, or a broker was away.",
+)
 BATCH_RECORDS = Histogram(
     "holdfast_batch_records",
     "Source records per transaction.",

@@ -2,8 +2,8 @@
 
 Replaces Faust's table recovery (its windows W6, W12 and W13 skip or wedge records). On revocation
 the cycle stops deciding at once. On assignment every partition, also one that came back, is caught
-up from its changelog, its position is taken from its watermark row, the consumer is put there, and
-only then is it decided again: somebody else may have owned it in between, even if only for a
+up from its changelog, its position is taken from its watermark row, and only then is it read and
+decided again: somebody else may have owned it in between, even if only for a
 moment. Dying in between: nothing was decided.
 """
 
@@ -36,7 +36,7 @@ from processor.engine.restore import Restorer, SourceOffsets
 from processor.engine.rows import PartitionRows
 from processor.engine.standby import Standby
 from processor.engine.store import PartitionStore, shared_cache
-from processor.engine.transport import BatchConsumer, BatchConsumerThread
+from processor.engine.transport import BatchConsumerThread
 
 UNASSIGNED_SECONDS_MAX: Final = 60.0  # Past any session timeout a group waits for a dead member.
 
@@ -117,10 +117,8 @@ class Ownership:
             raise Fault(f"partition counts differ: {counts}; see `holdfast topics check`")
         self._partitions = counts[self._changelog]
 
-    async def assign(
-        self, numbers: set[int], membership: Membership, consumer: BatchConsumer
-    ) -> WorkerAssignment:
-        """Restore the partitions and put the consumer at their watermarks."""
+    async def assign(self, numbers: set[int], membership: Membership) -> WorkerAssignment:
+        """Restore the partitions and find their watermarks."""
         for number in set(self._stores) - numbers:
             self._let_go(number, self._stores.pop(number))
         for number in numbers - set(self._stores):
@@ -128,17 +126,8 @@ class Ownership:
             self._stores[number] = copy or self._open_store(number)
         brokers = await self._restorer.restore(self._stores, self._sources)
         partitions = {number: self._open(number, brokers) for number in sorted(numbers)}
-        await consumer.wait_not_fetching()
-        await consumer.thread.position_at(
-            {
-                TP(topic, number): offset
-                for number, partition in partitions.items()
-                for topic, offset in partition.positions.items()
-            },
-            changelog=self._changelog,
-        )
         self._watch_others()
-        return WorkerAssignment(membership, partitions, self._sources)
+        return WorkerAssignment(membership, partitions)
 
     def _open_store(self, number: int) -> PartitionStore:
         return PartitionStore(
@@ -266,7 +255,7 @@ class EngineTableManager(TableManager):
         try:
             await app.flow.hand_over()
             membership = ownership.membership(generation, consumer.thread)
-            assignment = await ownership.assign(set(self._assigned), membership, consumer)
+            assignment = await ownership.assign(set(self._assigned), membership)
         except asyncio.CancelledError:
             raise
         except Exception as error:  # noqa: BLE001 - nothing may be decided on a state in doubt
@@ -296,6 +285,8 @@ class EngineTableManager(TableManager):
             await self.sleep(1.0)
             restoring = self._assigning is not None and not self._assigning.done()
             waited_s = time.monotonic() - self._unassigned_since
+            if restoring:
+                self.app.consumer.thread.is_polled()  # However long that takes.
             if not self._ready.is_set() and not restoring and waited_s > UNASSIGNED_SECONDS_MAX:
                 fail_stop(f"the group gave no assignment for {waited_s:.0f} s")
 

@@ -131,6 +131,24 @@ class _PartitionRecords(fetcher.PartitionRecords):
         )
 
 
+def partition_records(tp: Any, data: bytes, aborted: Any, offset: int) -> fetcher.PartitionRecords:
+    """The committed records from `offset` on, of what a fetch gave of one partition.
+
+    `next_fetch_offset` of it, once all were taken, is where to read on. Raises
+    `CorruptRecordException` at a batch with a wrong checksum.
+    """
+    return _PartitionRecords(
+        tp,
+        RecordBatches(data),
+        aborted,
+        offset,
+        None,
+        None,
+        True,
+        fetcher.READ_COMMITTED,
+    )
+
+
 def replace_parsing() -> None:
     """From here on every aiokafka consumer of this process reads batches and records so."""
     fetcher.MemoryRecords = RecordBatches

@@ -30,7 +30,14 @@ import msgspec
 from confluent_kafka import KafkaError
 
 from processor.engine import metrics
-from processor.engine.brokers import GROUP, TRANSACTION, Brokers, Unreachable
+from processor.engine.brokers import (
+    FORBIDDEN,
+    GROUP,
+    RETRIABLE,
+    TRANSACTION,
+    Brokers,
+    Unreachable,
+)
 from processor.engine.faults import Fault
 from processor.engine.membership import Membership
 from processor.engine.ports import Outputs
@@ -63,29 +70,9 @@ _ALL_REPLICAS: Final = -1
 _NOBODY: Final = (-1, -1)  # Producer id and epoch of who has none yet.
 _NO_LEADER_EPOCH: Final = -1
 
-# What the broker asks us to try again: leadership and coordination move, or are being loaded.
-_RETRIABLE: Final = frozenset(
-    {
-        KafkaError.UNKNOWN_TOPIC_OR_PART,
-        KafkaError.LEADER_NOT_AVAILABLE,
-        KafkaError.NOT_LEADER_FOR_PARTITION,
-        KafkaError.REQUEST_TIMED_OUT,
-        KafkaError.BROKER_NOT_AVAILABLE,
-        KafkaError.REPLICA_NOT_AVAILABLE,
-        KafkaError.NETWORK_EXCEPTION,
-        KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
-        KafkaError.COORDINATOR_NOT_AVAILABLE,
-        KafkaError.NOT_COORDINATOR,
-        KafkaError.NOT_ENOUGH_REPLICAS,
-        KafkaError.NOT_ENOUGH_REPLICAS_AFTER_APPEND,
-        KafkaError.KAFKA_STORAGE_ERROR,
-        KafkaError.FENCED_LEADER_EPOCH,
-        KafkaError.UNKNOWN_LEADER_EPOCH,
-    }
-)
 # The transaction before is being completed: nothing has moved, and it takes milliseconds.
 _WAITS: Final = KafkaError.CONCURRENT_TRANSACTIONS
-_AGAIN: Final = _RETRIABLE | {_WAITS}
+_AGAIN: Final = RETRIABLE | {_WAITS}
 # The transaction cannot be committed, but the next one may be: the group gave the partitions away,
 # or the broker does not know the producer as it says it is. Whether that is because somebody else
 # fenced it comes out when it asks for its next epoch.
@@ -102,15 +89,6 @@ _ABORTABLE: Final = frozenset(
         120,  # TRANSACTION_ABORTABLE (KIP-890): librdkafka has no name for it yet.
     }
 )
-_FORBIDDEN: Final = frozenset(
-    {
-        KafkaError.TOPIC_AUTHORIZATION_FAILED,
-        KafkaError.GROUP_AUTHORIZATION_FAILED,
-        KafkaError.CLUSTER_AUTHORIZATION_FAILED,
-        KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED,
-    }
-)
-
 Place = tuple[str, int]  # Topic and partition.
 
 
@@ -486,7 +464,7 @@ class TransactionWriter:
             return why
         if code in _ABORTABLE:
             raise _Lost(why)
-        hint = " (docs/security.md)" if code in _FORBIDDEN else ""
+        hint = " (docs/security.md)" if code in FORBIDDEN else ""
         raise Fault(f"transaction failed: {why}{hint}")
 
     async def _patiently(

@@ -6,8 +6,9 @@ for this module):
 * `_drain_messages`: one Faust event for what was polled, its value the raw records in slices of one
   partition each. Faust's own path takes 35 to 100 µs for each event, and has one for each record.
   Nothing is fetched while no partition may decide, nor while enough is queued.
+* fetching: `processor.engine.sources` reads the records. The consumer has every partition paused;
+  it is the member of the group, on its own thread: heartbeats go on while a batch is decided.
 * acks and commits: offsets travel in the transaction. Faust's commits would run ahead of the state.
-* isolation: read_committed, since connectors publish in transactions of their own.
 * `wait_empty`, which Faust calls before it gives partitions back: the engine finishes or drops
   its batches.
 
@@ -15,26 +16,16 @@ Dying here: nothing has been decided.
 """
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping
-from typing import Any, Final, Protocol
+from typing import Any, Protocol
 
-from aiokafka.structs import TopicPartition
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP, ConsumerMessage
 
+from processor.engine.faults import fail_stop
+from processor.engine.sources import SourceReader
 from schemas import limits
-
-FETCH_TIMEOUT_S: Final = 0.5
-# A broker answers a fetch when it has so much, or after so long. A partition whose records were
-# being decided when it was sent is not part of it, and the end of a transaction does not end it:
-# what comes meanwhile waits this long. Faust asks for 1,500 ms and one byte: then a steady trickle
-# is fetched record by record, and at 5,000 requests a second that took half of the worker's CPU.
-FETCH_WAIT_MS: Final = 5
-FETCH_BYTES_MIN: Final = 64 * 1024
-# When nothing came for `FETCH_TIMEOUT_S`, all partitions are in the fetch that waits, and the first
-# record ends it; only what a transaction wrote may wait so long. At 5 ms, an idle worker and its
-# broker spent a third of a core on fetching nothing.
-IDLE_WAIT_MS: Final = 50
 
 
 class Flow(Protocol):
@@ -66,8 +57,8 @@ class Assignment(Protocol):
     """Partitions that decide, under one generation of the group."""
 
     @property
-    def sources(self) -> set[TP]:
-        """Source partitions to fetch from."""
+    def positions(self) -> Mapping[TP, int]:
+        """Source partition to the offset to read from, as of the beginning."""
         ...
 
     @property
@@ -90,24 +81,13 @@ class Polled:
 
 
 class BatchConsumerThread(driver.AIOKafkaConsumerThread):
-    """The aiokafka consumer in its own thread: heartbeats go on while a batch is decided."""
+    """The aiokafka consumer in its own thread, as a member of the group and no more."""
 
-    def _create_worker_consumer(self, transport: Any) -> Any:
-        # Faust reads committed records only in its own exactly-once mode, which is not used.
-        self.consumer.in_transaction = True
-        try:
-            consumer = super()._create_worker_consumer(transport)
-        finally:
-            self.consumer.in_transaction = False
-        # Faust has no setting for it; the first fetch waits for whatever comes.
-        consumer._fetch_max_wait_ms = IDLE_WAIT_MS  # noqa: SLF001
-        return consumer
-
-    def expect(self, *, more: bool) -> None:
-        """Fetch from now on for records that keep coming, or for one that may come at some time."""
-        fetcher = self._ensure_consumer()._fetcher  # noqa: SLF001 - read at every fetch
-        fetcher._fetch_max_wait_ms = FETCH_WAIT_MS if more else IDLE_WAIT_MS  # noqa: SLF001
-        fetcher._fetch_min_bytes = FETCH_BYTES_MIN if more else 1  # noqa: SLF001
+    async def on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
+        """Pause them all, before this thread's loop comes to fetching."""
+        consumer = self._ensure_consumer()
+        consumer.pause(*consumer.assignment())
+        await super().on_partitions_assigned(assigned, generation_id)
 
     @property
     def member_id(self) -> str:
@@ -115,23 +95,11 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):
         consumer = self._ensure_consumer()
         return str(consumer._coordinator.member_id)  # noqa: SLF001 - no public access
 
-    async def position_at(self, offsets: Mapping[TP, int], *, changelog: str) -> None:
-        """Read on from these offsets, dropping what was prefetched; never read the changelog.
-
-        Called from the main loop. Not through Faust's method queue: a fetch under way would keep
-        it waiting for seconds.
-        """
-        future = asyncio.run_coroutine_threadsafe(
-            self._position_at(offsets, changelog), self.thread_loop
-        )
-        await asyncio.wrap_future(future)
-
-    async def _position_at(self, offsets: Mapping[TP, int], changelog: str) -> None:
-        consumer = self._ensure_consumer()
-        # Assigned for ownership only.
-        consumer.pause(*(tp for tp in consumer.assignment() if tp.topic == changelog))
-        for tp, offset in offsets.items():
-            consumer.seek(TopicPartition(*tp), offset)
+    def is_polled(self) -> None:
+        """Say that records are being asked for: a member that asks for none has to leave."""
+        if self._consumer is not None:  # It is None when the worker stops.
+            subscription = self._consumer._subscription  # noqa: SLF001 - no public access
+            subscription._last_fetch_ended = time.monotonic()  # noqa: SLF001
 
 
 class BatchConsumer(driver.Consumer):
@@ -139,11 +107,6 @@ class BatchConsumer(driver.Consumer):
 
     _thread: BatchConsumerThread
     callback: Callable[[Any], Awaitable[None]]
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self._not_fetching = asyncio.Event()
-        self._not_fetching.set()
 
     def _new_consumer_thread(self) -> BatchConsumerThread:
         return BatchConsumerThread(self, loop=self.loop, beacon=self.beacon)
@@ -161,39 +124,43 @@ class BatchConsumer(driver.Consumer):
 
     async def _drain_messages(self, fetcher: Any) -> None:
         try:
-            await self._drain(fetcher)
+            while not (self.should_stop or fetcher.should_stop):
+                assignment = self.flow.fetchable()
+                if assignment is None:
+                    await self.flow.wait_fetchable()
+                else:
+                    await self._drain(fetcher, assignment)
         except asyncio.CancelledError:
             if not self.app.should_stop:
                 raise  # Faust starts the fetcher again.
+        except Exception as error:  # noqa: BLE001 - Faust would log it, and go on without records
+            if not self.app.should_stop:
+                fail_stop("the source partitions cannot be read", error)
 
-    async def _drain(self, fetcher: Any) -> None:
-        flow = self.flow
-        while not (self.should_stop or fetcher.should_stop):
-            assignment = flow.fetchable()
-            if assignment is None:
-                await flow.wait_fetchable()
-                continue
-            self._not_fetching.clear()
-            try:
-                polled = await self._getmany(assignment.sources, timeout=FETCH_TIMEOUT_S)
-            except self.consumer_stopped_errors:
-                return
-            finally:
-                self._not_fetching.set()
-            self._thread.expect(more=bool(polled))
-            # Fetched under an assignment that ended meanwhile, whoever owns it now reads it again.
-            if polled and flow.assignment is assignment:
-                slices = list(_in_turns(polled))
-                flow.queued(sum(map(len, slices)))
-                await self.callback(_message(Polled(assignment, slices)))
+    async def _drain(self, fetcher: Any, assignment: Assignment) -> None:
+        """Deliver what comes, as long as this assignment decides."""
+        reader = SourceReader(self.app.source_brokers, assignment.positions)
+        try:
+            while self.flow.assignment is assignment:
+                if self.should_stop or fetcher.should_stop:
+                    return
+                if self.flow.fetchable() is None:
+                    await self.flow.wait_fetchable()
+                    continue
+                polled = await reader.poll()
+                self._thread.is_polled()
+                # Of an assignment that ended meanwhile, whoever owns it now reads it again.
+                if polled and self.flow.assignment is assignment:
+                    slices = list(_in_turns(polled))
+                    self.flow.queued(sum(map(len, slices)))
+                    await self.callback(_message(Polled(assignment, slices)))
+        finally:
+            reader.close()
 
-    async def wait_not_fetching(self) -> None:
-        """Return when no fetch of an earlier assignment is under way.
-
-        Such a fetch could otherwise still answer after the consumer was put at its new position:
-        its records would be dropped with the old assignment, and the position be past them.
-        """
-        await self._not_fetching.wait()
+    async def on_stop(self) -> None:
+        """Close the connections too."""
+        await super().on_stop()
+        await self.app.source_brokers.close()
 
     def ack(self, message: Any) -> bool:
         """Forget the event; its offsets are committed with the transaction."""
@@ -208,7 +175,7 @@ class BatchConsumer(driver.Consumer):
         return True
 
     async def perform_seek(self) -> None:
-        """Do nothing: the engine seeks to the watermark."""
+        """Do nothing: the engine reads from the watermark."""
 
     async def wait_empty(self) -> None:
         """Let the cycle finish what it committed to, before the partitions go."""

@@ -1,0 +1,189 @@
+"""When the cycle asks for more records, and what goes into one transaction."""
+
+import asyncio
+import threading
+from typing import Any, cast
+
+import pytest
+from faust.types import TP
+
+from processor.engine import cycle
+from processor.engine.cycle import Cycle, OwnedPartition, WorkerAssignment
+from processor.engine.membership import Membership
+from processor.engine.record_batches import ConsumedRecord
+from processor.engine.store import Position
+from processor.engine.transaction import SealedBatch
+from processor.engine.transport import Polled
+
+WITHIN_S = 10.0
+SMALL, LARGE = 3, cycle.SMALL_BATCH_RECORDS
+
+
+class Nothing:
+    """Stands in for the domain, a partition's rows, its decider and its store: decides nothing."""
+
+    output_topics = ("dead-letters",)
+    dead_letter_topic = "dead-letters"
+    position = Position(0, 0, "")
+
+    def decide(self, _records: list[Any], _outputs: Any) -> None:
+        """No outputs."""
+
+    def checkpoint(self) -> bytes:
+        """Nothing to keep."""
+        return b""
+
+    def committed(self) -> None:
+        """Nothing is kept until then."""
+
+    def put(self, key: bytes, value: bytes) -> None:
+        """The watermark row."""
+        self.rows = {key: value}
+
+    def seal(self) -> dict[bytes, bytes]:
+        """The watermark row alone."""
+        return self.rows
+
+    def settle(self) -> None:
+        """Nothing was sealed."""
+
+    def apply(self, _rows: Any, _position: Position) -> None:
+        """Nothing is stored."""
+
+
+class Writer:
+    """Stands in for the producer: a commit takes until it is let."""
+
+    def __init__(self) -> None:
+        self.batches: list[SealedBatch] = []
+        self.begun = threading.Semaphore(0)
+        self.let = threading.Semaphore(0)
+
+    def commit(self, batch: SealedBatch) -> dict[int, int]:
+        """Wait, in the commit thread."""
+        self.batches.append(batch)
+        self.begun.release()
+        assert self.let.acquire(timeout=2 * WITHIN_S)
+        return dict.fromkeys(batch.rows, 1)
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+class Ground:
+    """A cycle that decides for two partitions."""
+
+    def __init__(self) -> None:
+        nothing: Any = Nothing()
+        self.writer = Writer()
+        self.cycle = Cycle(
+            nothing, cast("Any", self.writer), on_aborted=lambda: None, reach=lambda _: None
+        )
+        owned = {
+            number: OwnedPartition(number, nothing, Nothing(), nothing, {"requests": 0})  # type: ignore[arg-type]
+            for number in (0, 1)
+        }
+        self.assignment = WorkerAssignment(Membership("group", "member", 1, None), owned)
+        self.cycle.begin(self.assignment)
+
+    def polled(self, records: int) -> Polled:
+        """So many records of each partition, on from where they are."""
+        slices = []
+        for number, partition in self.assignment.partitions.items():
+            first = partition.positions["requests"]
+            slices.append(
+                [
+                    ConsumedRecord("requests", number, first + at, 7, 1, None, b"", ())
+                    for at in range(records)
+                ]
+            )
+        self.cycle.queued(2 * records)
+        return Polled(self.assignment, slices)
+
+    async def committing(self) -> None:
+        """Return when a commit has begun."""
+        assert await asyncio.to_thread(self.writer.begun.acquire, timeout=WITHIN_S)
+
+    async def fetchable(self) -> None:
+        """Return when more may be fetched."""
+        async with asyncio.timeout(WITHIN_S):
+            while self.cycle.fetchable() is None:
+                await self.cycle.wait_fetchable()
+
+    def close(self) -> None:
+        """Let whatever is under way end."""
+        self.writer.let.release(100)
+        self.cycle.close()
+
+
+@pytest.fixture
+def ground() -> Any:
+    """Closed at the end."""
+    made = Ground()
+    yield made
+    made.close()
+
+
+def test_reads_from_the_watermarks(ground: Ground) -> None:
+    """An assignment says where to read, of every source partition."""
+    assert ground.assignment.positions == {TP("requests", 0): 0, TP("requests", 1): 0}
+
+
+def test_a_small_batch_is_waited_for(ground: Ground) -> None:
+    """Nothing is fetched before the last small batch is stored, and then at once."""
+
+    async def play() -> None:
+        assert ground.cycle.fetchable() is ground.assignment
+        polled = ground.polled(SMALL)
+        assert ground.cycle.fetchable() is None
+        await ground.cycle.take(polled)
+        await ground.committing()
+        assert ground.cycle.fetchable() is None
+        ground.writer.let.release()
+        await ground.fetchable()
+
+    asyncio.run(play())
+
+
+def test_all_that_was_polled_goes_out_together(ground: Ground) -> None:
+    """One transaction for the few records of all partitions, not one for each."""
+
+    async def play() -> None:
+        ground.writer.let.release(2)
+        await ground.cycle.take(ground.polled(SMALL))
+        await ground.fetchable()
+
+    asyncio.run(play())
+    assert [batch.offsets for batch in ground.writer.batches] == [
+        {("requests", 0): SMALL, ("requests", 1): SMALL}
+    ]
+
+
+def test_many_records_are_fetched_beside_a_commit(ground: Ground) -> None:
+    """Under load the next records are read and decided while a transaction is under way."""
+
+    async def play() -> None:
+        await ground.cycle.take(ground.polled(LARGE))
+        await ground.committing()
+        assert ground.cycle.fetchable() is ground.assignment
+        await ground.cycle.take(ground.polled(LARGE))
+        ground.writer.let.release()
+        await ground.committing()
+
+    asyncio.run(play())
+    assert sum(batch.records for batch in ground.writer.batches) <= 4 * LARGE
+    assert len(ground.writer.batches) == 2
+
+
+def test_a_new_assignment_is_fetched_for_at_once(ground: Ground) -> None:
+    """What the one before had queued is not waited for."""
+
+    async def play() -> None:
+        ground.polled(SMALL)
+        assert ground.cycle.fetchable() is None
+        ground.cycle.suspend()
+        assert ground.cycle.fetchable() is None
+        ground.cycle.begin(ground.assignment)
+        assert ground.cycle.fetchable() is ground.assignment
+
+    asyncio.run(play())
