@@ -2,7 +2,7 @@
 
 The cycle, and what is true if the process dies at each step (design section 2, KIP-447):
 
-1. Fetch (`transport`): committed records of one partition, as one Faust event.
+1. Fetch (`sources`): committed records of all partitions; `transport` makes a Faust event of them.
    Dying: nothing happened.
 2. Decide (`cycle`): rows into an overlay, messages into outputs.
    Dying: nothing happened.

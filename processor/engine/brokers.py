@@ -101,6 +101,9 @@ class Brokers:
         except (KafkaError, OSError, TimeoutError) as error:
             await client.close()
             raise Unreachable(str(error)) from error
+        except asyncio.CancelledError:
+            await client.close()
+            raise
         self._client = client
 
     async def close(self) -> None:

@@ -1,6 +1,7 @@
 """The cycle: polled records in, decided one after the other, committed in transactions, stored.
 
-One transaction is under way at most; meanwhile the next batch is decided against the overlay. So a
+One transaction is under way at most. While batches are small, the next records are fetched when the
+last are stored; when they are large, the next batch is decided meanwhile, against the overlay. So a
 batch holds whatever arrived while the previous one was committed: at low load one record, at high
 load thousands, with no timer in between. Everything here runs on Faust's event loop, except
 `_commit_and_store`, which runs on the commit thread.
@@ -184,7 +185,7 @@ class Cycle:
         self._open = _OpenBatch(self._output_topics)
         self._under_way: _UnderWay | None = None
         self._queued = 0
-        self._trickles = False  # The last that was fetched was a small batch.
+        self._trickles = False  # All that was there to fetch was a small batch.
         self._changed = asyncio.Event()
 
     # What the transport asks.
@@ -206,10 +207,10 @@ class Cycle:
         if self.fetchable() is None:
             await self._changed.wait()
 
-    def queued(self, records: int) -> None:
-        """Count records on their way to the agent."""
+    def queued(self, records: int, *, left_behind: bool) -> None:
+        """Count records on their way to the agent. `left_behind`: more of them waits."""
         self._queued += records
-        self._trickles = records < SMALL_BATCH_RECORDS
+        self._trickles = not left_behind and self._queued < SMALL_BATCH_RECORDS
 
     # Assignments begin and end.
 

@@ -24,7 +24,7 @@ TRANSACTION_RETRIES = Counter(
 )
 FETCH_RETRIES = Counter(
     "holdfast_fetch_retries_total",
-    "Times source partitions were asked for again: leaders moved, or a broker was away.",
+    "Times leaders of source partitions were looked for: they moved, or a broker was away.",
 )
 BATCH_RECORDS = Histogram(
     "holdfast_batch_records",

@@ -279,10 +279,14 @@ class EngineTableManager(TableManager):
     async def _watch_assignment(self) -> None:
         """End the process when the group gives no answer: a client stuck in a join stays stuck.
 
-        A restore has its own bound on standing still.
+        So it does where the client gave its membership up. A restore has its own bound on standing
+        still.
         """
         while not self.should_stop:
             await self.sleep(1.0)
+            lost = self.app.consumer.thread.lost()
+            if lost is not None and not self.should_stop:
+                fail_stop("this worker is no member of its group any more", lost)
             restoring = self._assigning is not None and not self._assigning.done()
             waited_s = time.monotonic() - self._unassigned_since
             if restoring:

@@ -1,8 +1,8 @@
 """Record batches as aiokafka reads them, but for header keys that are not text, and lighter.
 
 Kafka says that a header key is UTF-8 and does not check it. aiokafka's parser (0.14.0, pinned)
-raises at such a record, inside Faust's fetcher, where nothing of ours has seen it: one record would
-end every worker that comes to its offset. The rule: a header key is not looked at here. Where the
+raises at such a record, before anything of ours has seen it: one record would end every worker that
+comes to its offset. The rule: a header key is not looked at here. Where the
 compiled parser gives up, the batch is read again by the pure one, which writes the odd bytes out as
 backslash escapes; the fetcher passes the records by that it has had.
 

@@ -5,7 +5,7 @@ for this module):
 
 * `_drain_messages`: one Faust event for what was polled, its value the raw records in slices of one
   partition each. Faust's own path takes 35 to 100 µs for each event, and has one for each record.
-  Nothing is fetched while no partition may decide, nor while enough is queued.
+  Nothing is fetched while no partition may decide, nor while enough is queued or under way.
 * fetching: `processor.engine.sources` reads the records. The consumer has every partition paused;
   it is the member of the group, on its own thread: heartbeats go on while a batch is decided.
 * acks and commits: offsets travel in the transaction. Faust's commits would run ahead of the state.
@@ -37,15 +37,15 @@ class Flow(Protocol):
         ...
 
     def fetchable(self) -> "Assignment | None":
-        """The assignment, if more may be fetched for it now: None while enough is queued."""
+        """The assignment, if more may be fetched for it now; None while enough is under way."""
         ...
 
     async def wait_fetchable(self) -> None:
         """Return when `fetchable` may have changed."""
         ...
 
-    def queued(self, records: int) -> None:
-        """Count records on their way to the agent."""
+    def queued(self, records: int, *, left_behind: bool) -> None:
+        """Count records on their way to the agent. `left_behind`: more of them waits."""
         ...
 
     async def hand_over(self) -> None:
@@ -97,9 +97,23 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):
 
     def is_polled(self) -> None:
         """Say that records are being asked for: a member that asks for none has to leave."""
-        if self._consumer is not None:  # It is None when the worker stops.
+        if self._consumer is not None:
             subscription = self._consumer._subscription  # noqa: SLF001 - no public access
             subscription._last_fetch_ended = time.monotonic()  # noqa: SLF001
+
+    def lost(self) -> BaseException | None:
+        """What ended this worker's membership, if anything did.
+
+        The consumer keeps it for who asks it for records, and waits with all else until then.
+        """
+        if self._consumer is None:
+            return None
+        coordinator = self._consumer._coordinator  # noqa: SLF001 - no public access
+        if coordinator._pending_exception is not None:  # noqa: SLF001
+            error: BaseException = coordinator._pending_exception  # noqa: SLF001
+            return error
+        task: asyncio.Task[None] = coordinator._coordination_task  # noqa: SLF001
+        return task.exception() if task.done() and not task.cancelled() else None
 
 
 class BatchConsumer(driver.Consumer):
@@ -152,7 +166,8 @@ class BatchConsumer(driver.Consumer):
                 # Of an assignment that ended meanwhile, whoever owns it now reads it again.
                 if polled and self.flow.assignment is assignment:
                     slices = list(_in_turns(polled))
-                    self.flow.queued(sum(map(len, slices)))
+                    records = sum(map(len, slices))
+                    self.flow.queued(records, left_behind=reader.left_behind)
                     await self.callback(_message(Polled(assignment, slices)))
         finally:
             reader.close()

@@ -223,6 +223,24 @@ def test_misplaced_records_are_buried(station: Station) -> None:
         assert station.codes(elsewhere) == ("buried", [Code.PARTITION_MISMATCH])
 
 
+def test_what_a_sender_aborted_is_not_decided(station: Station) -> None:
+    """A request and a receipt of a transaction that was given up: as if they had not been sent."""
+    sender = Producer({"bootstrap.servers": station.bootstrap, "transactional.id": "gave-up"})
+    sender.init_transactions(DECIDED_WITHIN_S)
+    sender.begin_transaction()
+    sender.produce(topics.REQUESTS, station.request(), KEY, HOME)
+    sender.produce(topics.TRANSACTIONS, station.receipt(UNIT), KEY, HOME)
+    sender.flush(DECIDED_WITHIN_S)
+    sender.abort_transaction()
+    behind = [
+        station.send(station.request(line={"quantity": 11 * UNIT})),
+        station.send(b"", topics.TRANSACTIONS),
+    ]
+    assert station.codes(behind[0]) == ("answered", [Code.INSUFFICIENT_STOCK])
+    for sent in behind:  # The marker lies right before it, and the aborted record before that.
+        assert (sent.topic, sent.partition, sent.offset - 2) not in station.told
+
+
 def test_numbers_that_are_no_decimals_are_buried(station: Station) -> None:
     """A quantity of hundreds of digits is no decimal(18,6): the record does not decode."""
     for quantity in (10**300, -(10**300)):

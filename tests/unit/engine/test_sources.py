@@ -40,29 +40,37 @@ class Told:
     """Stands in for `Brokers`: partition 0 is led by broker 0, partition 1 by broker 1.
 
     `answers`: broker to what its next answers say, partition to (code, bytes) with what was
-    aborted, or an exception. A broker without a next answer takes for ever.
+    aborted, or an exception. A broker without a next answer takes for ever. `leads`: who leads
+    elsewhere. Broker 0 holds its answers back while `held` is cleared.
     """
 
     def __init__(self) -> None:
         self.answers: dict[int, list[Any]] = {}
         self.asked: list[dict[TP, int]] = []
-        self.without_leader: set[TP] = set()
+        self.requests: list[Any] = []
+        self.leads: dict[TP, int | None] = {}
         self.looks = 0
+        self.looked = asyncio.Event()  # Set: looking for leaders ends.
+        self.looked.set()
+        self.held = asyncio.Event()
+        self.held.set()
 
     async def connect(self, _topics: set[str]) -> None:
         """Nothing is connected."""
 
     def leader(self, topic: str, partition: int) -> int | None:
         """A broker for each number."""
-        return None if TP(topic, partition) in self.without_leader else partition
+        return self.leads.get(TP(topic, partition), partition)
 
     async def look_again(self) -> None:
         """Count it."""
         self.looks += 1
+        await self.looked.wait()
 
     async def ask(self, node: int | None, request: Any) -> Any:
         """Answer as told."""
         assert node is not None
+        self.requests.append(request)
         self.asked.append(
             {
                 TP(topic, number): offset
@@ -73,6 +81,8 @@ class Told:
         if not self.answers.get(node):
             await asyncio.Event().wait()
         answer = self.answers[node].pop(0)
+        if node == 0:
+            await self.held.wait()
         if isinstance(answer, Exception):
             raise answer
         topics = [
@@ -95,16 +105,18 @@ def polls(told: Told, times: int, *partitions: TP) -> list[dict[TP, list[str]]]:
     async def poll() -> list[dict[TP, list[str]]]:
         reader = SourceReader(cast("Brokers", told), dict.fromkeys(partitions, 10))
         try:
-            async with asyncio.timeout(10):
-                found = [await reader.poll() for _ in range(times)]
+            return [await read(reader) for _ in range(times)]
         finally:
             reader.close()
-        return [
-            {tp: [(record.value or b"").decode() for record in there] for tp, there in one.items()}
-            for one in found
-        ]
 
     return asyncio.run(poll())
+
+
+async def read(reader: SourceReader) -> dict[TP, list[str]]:
+    """Values of one poll."""
+    async with asyncio.timeout(10):
+        found = await reader.poll()
+    return {tp: [(one.value or b"").decode() for one in there] for tp, there in found.items()}
 
 
 def well(tp: TP, data: bytes, aborted: Any = ()) -> dict[TP, Any]:
@@ -154,11 +166,88 @@ def test_a_slow_broker_does_not_hold_up_the_others(told: Told) -> None:
 
 
 def test_a_partition_without_a_leader_does_not_hold_up_the_others(told: Told) -> None:
-    """Its leader is looked for, and the others are read."""
-    told.without_leader = {B}
+    """Its leader is looked for, however long that takes, and the others are read meanwhile."""
+    told.leads = {B: None}
+    told.looked.clear()
     told.answers = {0: [well(A, batch(10, "a")), well(A, batch(11, "b"))]}
     assert polls(told, 2, A, B) == [{A: ["a"]}, {A: ["b"]}]
-    assert told.looks == 2
+    assert told.looks == 1
+
+
+def test_a_leader_that_moved_while_it_was_asked(told: Told) -> None:
+    """The old and the new one answer together: each record is handed out, once and in order."""
+
+    async def play() -> dict[TP, list[str]]:
+        reader = SourceReader(cast("Brokers", told), {A: 10, B: 10})
+        told.held.clear()
+        told.answers = {
+            0: [well(A, batch(10, "a") + batch(11, "b", "c", "d", "e"))],
+            1: [well(B, batch(10, "x"))],
+            2: [well(A, batch(10, "a", "b") + batch(12, "c", "d"))],
+        }
+        assert await read(reader) == {B: ["x"]}
+        told.leads = {A: 2}
+        told.held.set()
+        await asyncio.sleep(0)
+        found = await read(reader)
+        reader.close()
+        return found
+
+    assert asyncio.run(play()) == {A: ["a", "b", "c", "d", "e"]}
+    assert [asked.get(A) for asked in told.asked].count(10) == 2
+
+
+def test_without_partitions_it_waits(told: Told) -> None:
+    """A worker more than there are partitions: others run on its loop meanwhile."""
+
+    async def play() -> None:
+        poll = asyncio.ensure_future(SourceReader(cast("Brokers", told), {}).poll())
+        await asyncio.sleep(0)
+        assert not poll.done()
+        async with asyncio.timeout(10):
+            assert await poll == {}
+
+    asyncio.run(play())
+    assert told.asked == []
+
+
+def test_what_was_read_last_fills_an_answer_last(told: Told) -> None:
+    """Whatever its topic: the bound of an answer is used up from the front of the request."""
+    other = TP("requests", 5)
+    told.leads = {other: 0}
+    told.answers = {0: [well(A, batch(10, "a")), well(C, b"")]}
+    polls(told, 2, A, C, other)
+    assert [list(asked) for asked in told.asked] == [[A, C, other], [C, other, A]]
+    topics = [topic for topic, _ in told.requests[1].topics]
+    assert topics == ["events", "requests"]
+
+
+def test_what_a_request_asks_for(told: Told) -> None:
+    """Committed records only, of no session, within bounds."""
+    told.answers = {0: [well(A, batch(10, "a"))]}
+    polls(told, 1, A)
+    (request,) = told.requests
+    assert request.API_VERSION == 11
+    assert (request.isolation_level, request.session_id, request.session_epoch) == (1, 0, -1)
+    assert (request.min_bytes, request.max_bytes) == (1, sources.FETCH_BYTES_MAX)
+
+
+def test_says_when_more_waits(told: Told, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An answer that is full left records behind: few they may be, but this is no trickle."""
+    full = batch(10, "a", "b")
+    monkeypatch.setattr(sources, "PARTITION_BYTES_MAX", len(full))
+
+    async def play() -> list[bool]:
+        reader = SourceReader(cast("Brokers", told), {A: 10})
+        told.answers = {0: [well(A, full), well(A, batch(12, "c"))]}
+        said = []
+        for _ in range(2):
+            await read(reader)
+            said.append(reader.left_behind)
+        reader.close()
+        return said
+
+    assert asyncio.run(play()) == [True, False]
 
 
 @pytest.mark.parametrize(
@@ -167,6 +256,7 @@ def test_a_partition_without_a_leader_does_not_hold_up_the_others(told: Told) ->
         refused(A, KafkaError.NOT_LEADER_FOR_PARTITION),
         refused(A, KafkaError.UNKNOWN_TOPIC_OR_PART),
         refused(A, KafkaError.OFFSET_NOT_AVAILABLE),
+        refused(A, KafkaError.UNKNOWN),
         Unreachable("broker 0 is away"),
     ],
 )
@@ -178,9 +268,16 @@ def test_is_asked_again(told: Told, first: Any) -> None:
     assert told.looks == 1
 
 
+def test_nothing_to_read_is_no_reason_to_pause(told: Told, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The broker has waited already: what comes next is asked for at once."""
+    monkeypatch.setattr(sources, "RETRY_SECONDS", 60.0)
+    told.answers = {0: [well(A, b""), well(A, batch(10, "a"))]}
+    assert polls(told, 2, A) == [{}, {A: ["a"]}]
+
+
 def test_nobody_leads(told: Told) -> None:
     """Nothing is read, and nothing breaks."""
-    told.without_leader = {A}
+    told.leads = {A: None}
     assert polls(told, 2, A) == [{}, {}]
     assert told.asked == []
 
@@ -204,7 +301,10 @@ def broken(data: bytes) -> bytes:
 @pytest.mark.parametrize(
     ("answer", "says"),
     [
-        (refused(A, KafkaError.OFFSET_OUT_OF_RANGE), "offset 10 was deleted by retention"),
+        (
+            refused(A, KafkaError.OFFSET_OUT_OF_RANGE),
+            "offset 10 of requests-0.*deleted by retention",
+        ),
         (refused(A, KafkaError.TOPIC_AUTHORIZATION_FAILED), "docs/security.md"),
         (refused(A, KafkaError.INVALID_MSG), "cannot be read"),
         (well(A, broken(batch(10, "a"))), "damaged"),
