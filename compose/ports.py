@@ -15,6 +15,7 @@ FREE_PORT_MAX = 31_999  # Linux hands out 32768 and up.
 TRIES_MAX = 200
 
 _chance = random.SystemRandom()  # Not the shared generator: a seeded test must not choose ports.
+_given: set[int] = set()  # By this process: its servers may not listen yet.
 
 
 def is_free(port: int) -> bool:
@@ -29,10 +30,14 @@ def is_free(port: int) -> bool:
 
 
 def free_port() -> int:
-    """Return a port on which nothing listens. Two callers may get the same one; starts retry."""
+    """Return a port on which nothing listens, another one each time.
+
+    Two processes may get the same one; starts retry.
+    """
     for _ in range(TRIES_MAX):
         port = _chance.randint(FREE_PORT_MIN, FREE_PORT_MAX)
-        if is_free(port):
+        if port not in _given and is_free(port):
+            _given.add(port)
             return port
     raise OSError(f"no free port between {FREE_PORT_MIN} and {FREE_PORT_MAX}")
 

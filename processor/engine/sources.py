@@ -3,7 +3,7 @@
 aiokafka's consumer fetches ahead, on a thread of its own: what it holds has aged while a
 transaction went on, and each fetch wakes two threads, one by one, for an interpreter that runs one.
 Here the request goes out when its records can be decided, and takes all that has come since the
-last: a reservation was answered in 9 ms instead of 15, at 5,000 a second, with an eighth less CPU.
+last: at 5,000 a second an answer takes two fifths less time, and an eighth less CPU.
 Membership of the group stays Faust's; its consumer has every partition paused.
 
 The rule: a position moves only past records that are handed out with it, markers and what was
@@ -38,6 +38,7 @@ FETCH_WAIT_MS: Final = 50
 PARTITION_BYTES_MAX: Final = 1024 * 1024
 FETCH_BYTES_MAX: Final = 8 * 1024 * 1024  # Parsed in one go: some 20 ms.
 RETRY_SECONDS: Final = 0.1  # Before a broker that was away, or did not lead, is asked again.
+LOG_SECONDS: Final = 1.0  # Between two lines of the log about that.
 
 _CONSUMER: Final = -1  # In place of a replica's id.
 _ANY_BYTES: Final = 1
@@ -71,7 +72,7 @@ class SourceReader:
         self._asked: dict[int, _Asked] = {}  # By node; of each, one at a time.
         self._looking: asyncio.Future[None] | None = None  # For who leads now.
         self._look_after = 0.0  # time.monotonic()
-        self._why = ""  # What was the matter with the poll before.
+        self._log_after = 0.0
         self.left_behind = False  # The last answers were full: more of their partitions waits.
 
     async def poll(self) -> Found:
@@ -103,7 +104,7 @@ class SourceReader:
             refused = str(error)
         self._look_again(refused or without_leader)
         if not found and (refused or not answers):
-            await asyncio.sleep(RETRY_SECONDS)
+            await self._pause()
         return found
 
     def close(self) -> None:
@@ -113,18 +114,27 @@ class SourceReader:
                 future.exception()  # Looked at: otherwise asyncio reports it as never seen.
         self._asked.clear()
 
+    async def _pause(self) -> None:
+        """Before who refused is asked again; an answer of another broker ends it."""
+        pending = [asked.answer for asked in self._asked.values()]
+        if pending:
+            await asyncio.wait(pending, timeout=RETRY_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+        else:
+            await asyncio.sleep(RETRY_SECONDS)
+
     def _look_again(self, why: str) -> None:
         """Find out who leads, if something is the matter; beside the partitions that are well."""
-        told, self._why = self._why, why
-        if not why or time.monotonic() < self._look_after:
+        now = time.monotonic()
+        if not why or now < self._look_after:
             return
-        if why != told:
+        if now >= self._log_after:
+            self._log_after = now + LOG_SECONDS
             log.warning("source partitions are asked for again", cause=why)
         if self._looking is not None:
             if not self._looking.done():
                 return
             self._looking.result()
-        self._look_after = time.monotonic() + RETRY_SECONDS
+        self._look_after = now + RETRY_SECONDS
         metrics.FETCH_RETRIES.inc()
         self._looking = asyncio.ensure_future(self._brokers.look_again())
 

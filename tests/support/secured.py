@@ -111,8 +111,8 @@ def start(settings: Settings, folder: Path, *, granted: Sequence[str] = ()) -> S
     }
     started = Secured(kafka=kafka, redis=redis, environment=environment, mutual=mutual)
     try:
+        redis.start()  # First: while a broker starts, somebody else may be given its port.
         kafka.start()
-        redis.start()
         _make_users(started.operator(), (USER, *granted))
     except BaseException:
         started.stop()

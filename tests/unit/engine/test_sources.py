@@ -275,6 +275,24 @@ def test_nothing_to_read_is_no_reason_to_pause(told: Told, monkeypatch: pytest.M
     assert polls(told, 2, A) == [{}, {A: ["a"]}]
 
 
+def test_who_refuses_does_not_hold_up_the_others(
+    told: Told, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A broker that is away is asked again after a pause; the answer of another ends it."""
+    monkeypatch.setattr(sources, "RETRY_SECONDS", 60.0)
+
+    async def play() -> list[dict[TP, list[str]]]:
+        reader = SourceReader(cast("Brokers", told), {A: 10, B: 10})
+        told.held.clear()
+        told.answers = {0: [well(A, batch(10, "a"))], 1: [Unreachable("broker 1 is away")]}
+        asyncio.get_running_loop().call_later(0.01, told.held.set)
+        found = [await read(reader), await read(reader)]
+        reader.close()
+        return found
+
+    assert asyncio.run(play()) == [{}, {A: ["a"]}]
+
+
 def test_nobody_leads(told: Told) -> None:
     """Nothing is read, and nothing breaks."""
     told.leads = {A: None}
