@@ -52,7 +52,7 @@ RETRIABLE: Final = frozenset(
         ConfluentError.UNKNOWN_LEADER_EPOCH,
     }
 )
-FORBIDDEN: Final = frozenset(
+_FORBIDDEN: Final = frozenset(
     {
         ConfluentError.TOPIC_AUTHORIZATION_FAILED,
         ConfluentError.GROUP_AUTHORIZATION_FAILED,
@@ -62,6 +62,12 @@ FORBIDDEN: Final = frozenset(
 )
 
 _NO_LEADER: Final = -1
+
+
+def worded(code: int) -> str:
+    """What an error code says; for a right that is missing, also where rights are written down."""
+    hint = " (docs/security.md)" if code in _FORBIDDEN else ""
+    return f"{ConfluentError(code).str()}{hint}"
 
 
 class Unreachable(Exception):
@@ -172,8 +178,7 @@ class Brokers:
             try:
                 node = await self._client.coordinator_lookup(kind, name)
             except (GroupAuthorizationFailedError, TransactionalIdAuthorizationFailed) as error:
-                why = f"{name}: {ConfluentError(error.errno).str()} (docs/security.md)"
-                raise Fault(why) from error
+                raise Fault(f"{name}: {worded(error.errno)}") from error
             except (KafkaError, OSError, TimeoutError) as error:
                 raise Unreachable(f"coordinator of {name}: {error!r}") from error
             self._coordinators[kind, name] = node

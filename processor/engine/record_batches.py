@@ -2,9 +2,9 @@
 
 Kafka says that a header key is UTF-8 and does not check it. aiokafka's parser (0.14.0, pinned)
 raises at such a record, before anything of ours has seen it: one record would end every worker that
-comes to its offset. The rule: a header key is not looked at here. Where the
-compiled parser gives up, the batch is read again by the pure one, which writes the odd bytes out as
-backslash escapes; the fetcher passes the records by that it has had.
+comes to its offset. The rule: a header key is not looked at here. Where the compiled parser gives
+up, the batch is read again by the pure one, which writes the odd bytes out as backslash escapes;
+aiokafka's `PartitionRecords` passes the records by that it has had.
 
 A record is what `ports.Record` asks for and no more: aiokafka's own, a dataclass with a dict and
 eleven fields, costs 2 us a record more to make and to throw away.

@@ -26,7 +26,7 @@ from confluent_kafka import KafkaError
 from faust.types import TP
 
 from processor.engine import metrics
-from processor.engine.brokers import FORBIDDEN, RETRIABLE, Brokers, Unreachable
+from processor.engine.brokers import RETRIABLE, Brokers, Unreachable, worded
 from processor.engine.faults import Fault
 from processor.engine.record_batches import ConsumedRecord, partition_records
 
@@ -69,6 +69,7 @@ class SourceReader:
     def __init__(self, brokers: Brokers, positions: Mapping[TP, int]) -> None:
         self._brokers = brokers
         self._positions = dict(positions)  # What was read last is asked for last.
+        self._topics = {tp.topic for tp in positions}
         self._asked: dict[int, _Asked] = {}  # By node; of each, one at a time.
         self._looking: asyncio.Future[None] | None = None  # For who leads now.
         self._look_after = 0.0  # time.monotonic()
@@ -94,7 +95,7 @@ class SourceReader:
         without_leader = refused = ""
         answers: list[asyncio.Future[Any]] = []
         try:
-            await self._brokers.connect({tp.topic for tp in self._positions})
+            await self._brokers.connect(self._topics)
             without_leader = self._ask()
             answers += [asked.answer for asked in self._asked.values()]
             if answers:
@@ -220,12 +221,11 @@ def _left(of_what: str, code: int) -> str:
     """
     if code == KafkaError.NO_ERROR:
         return ""
-    why = f"{of_what}: {KafkaError(code).str()}"
+    why = f"{of_what}: {worded(code)}"
     if code in _AGAIN:
         return why
     if code == KafkaError.OFFSET_OUT_OF_RANGE:
         raise Fault(
             f"{why}: deleted by retention before it was decided, or the topic was made anew"
         )
-    hint = " (docs/security.md)" if code in FORBIDDEN else ""
-    raise Fault(f"a source topic cannot be read: {why}{hint}")
+    raise Fault(f"a source topic cannot be read: {why}")

@@ -31,12 +31,12 @@ from confluent_kafka import KafkaError
 
 from processor.engine import metrics
 from processor.engine.brokers import (
-    FORBIDDEN,
     GROUP,
     RETRIABLE,
     TRANSACTION,
     Brokers,
     Unreachable,
+    worded,
 )
 from processor.engine.faults import Fault
 from processor.engine.membership import Membership
@@ -458,14 +458,13 @@ class TransactionWriter:
         """
         if code == KafkaError.NO_ERROR:
             return ""
-        why = f"{of_what}: {KafkaError(code).str()}"
+        why = f"{of_what}: {worded(code)}"
         if code in _AGAIN:
             self._moved = self._moved or code != _WAITS
             return why
         if code in _ABORTABLE:
             raise _Lost(why)
-        hint = " (docs/security.md)" if code in FORBIDDEN else ""
-        raise Fault(f"transaction failed: {why}{hint}")
+        raise Fault(f"transaction failed: {why}")
 
     async def _patiently(
         self, step: str, attempt: Callable[[], Awaitable[str]], timeout_s: float = CALL_SECONDS_MAX

@@ -18,6 +18,7 @@ Dying here: nothing has been decided.
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import closing
 from typing import Any, Protocol
 
 from faust.transport.drivers import aiokafka as driver
@@ -138,7 +139,7 @@ class BatchConsumer(driver.Consumer):
 
     async def _drain_messages(self, fetcher: Any) -> None:
         try:
-            while not (self.should_stop or fetcher.should_stop):
+            while not self._has_to_stop(fetcher):
                 assignment = self.flow.fetchable()
                 if assignment is None:
                     await self.flow.wait_fetchable()
@@ -153,24 +154,27 @@ class BatchConsumer(driver.Consumer):
 
     async def _drain(self, fetcher: Any, assignment: Assignment) -> None:
         """Deliver what comes, as long as this assignment decides."""
-        reader = SourceReader(self.app.source_brokers, assignment.positions)
-        try:
-            while self.flow.assignment is assignment:
-                if self.should_stop or fetcher.should_stop:
-                    return
+        with closing(SourceReader(self.app.source_brokers, assignment.positions)) as reader:
+            while self.flow.assignment is assignment and not self._has_to_stop(fetcher):
                 if self.flow.fetchable() is None:
                     await self.flow.wait_fetchable()
-                    continue
-                polled = await reader.poll()
-                self._thread.is_polled()
-                # Of an assignment that ended meanwhile, whoever owns it now reads it again.
-                if polled and self.flow.assignment is assignment:
-                    slices = list(_in_turns(polled))
-                    records = sum(map(len, slices))
-                    self.flow.queued(records, left_behind=reader.left_behind)
-                    await self.callback(_message(Polled(assignment, slices)))
-        finally:
-            reader.close()
+                else:
+                    await self._deliver(reader, assignment)
+
+    async def _deliver(self, reader: SourceReader, assignment: Assignment) -> None:
+        """Read what there is, and pass it on.
+
+        Of an assignment that ended meanwhile, whoever owns it now reads it again.
+        """
+        polled = await reader.poll()
+        self._thread.is_polled()
+        if polled and self.flow.assignment is assignment:
+            slices = list(_in_turns(polled))
+            self.flow.queued(sum(map(len, slices)), left_behind=reader.left_behind)
+            await self.callback(_message(Polled(assignment, slices)))
+
+    def _has_to_stop(self, fetcher: Any) -> bool:
+        return bool(self.should_stop or fetcher.should_stop)
 
     async def on_stop(self) -> None:
         """Close the connections too."""
