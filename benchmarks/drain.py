@@ -86,6 +86,9 @@ def run(
             take_all(here, contestant, topics.REQUESTS, work, report)
         preload(here, records[already:], report)
         del records
+        extra: Extra = {"already": already}
+        if already:
+            extra["compacted_s"] = ground.settle(report)
         programs = contestant.start(here, work)
         try:
             with (
@@ -102,7 +105,7 @@ def run(
         by_id = check.once_each(work, answers(here, work.partitions))
         accepted = check.replay(work, by_id)
     measured = [by_id[ask.request_id].appended_ms for ask in work.asks[already:]]
-    return figures(contestant.name, measured, cpu, {"accepted": accepted, "already": already})
+    return figures(contestant.name, measured, cpu, {"accepted": accepted, **extra})
 
 
 def figures(name: str, appended_ms: list[int], cpu: CpuSampler, extra: Extra) -> Run:

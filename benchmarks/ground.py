@@ -18,6 +18,7 @@ from confluent_kafka.admin import AdminClient, NewTopic
 from benchmarks import broker
 from benchmarks.broker import Progress
 from benchmarks.contestants import Site
+from benchmarks.programs import thread_cpu_s
 from benchmarks.warm import warm_up
 from compose.stack import LocalStack
 from schemas import topics
@@ -28,6 +29,10 @@ INTERNAL: Final = "__"  # Topics of the broker itself begin with it.
 WARM_UP_S: Final = 20.0
 EMPTY_WITHIN_S: Final = 60.0  # Members that were killed leave their group by its session timeout.
 RETRY_S: Final = 0.25
+CLEANER: Final = "kafka-log-clean"  # The broker's thread that compacts, as Linux calls it.
+CLEANER_SHARE_MAX: Final = 0.05  # Of a core: with less it has nothing left to do.
+CLEANER_LOOK_S: Final = 5.0
+CLEANED_WITHIN_S: Final = 900.0
 
 
 class Ground:
@@ -54,6 +59,29 @@ class Ground:
         with _folder() as folder:
             ids = SchemaIds(registry_url, folder / "schema-ids.json", timeout_s=30.0)
             yield Site(bootstrap, registry_url, folder, Codec(ids), ids)
+
+    def settle(self, progress: Progress) -> int:
+        """Wait until the broker has compacted what was written to it; returns the seconds it took.
+
+        What millions of rows leave in minutes takes it a whole core for minutes more, which is then
+        missing beside what is measured. In production they come over weeks.
+
+        Raises:
+            TimeoutError: it still compacts after `CLEANED_WITHIN_S`.
+
+        """
+        assert self._stack is not None
+        pid = self._stack.kafka.pid
+        assert pid is not None
+        start = time.monotonic()
+        used_s = thread_cpu_s(pid, CLEANER)
+        while (waited_s := time.monotonic() - start) < CLEANED_WITHIN_S:
+            progress("the broker compacts its logs", int(waited_s), int(CLEANED_WITHIN_S))
+            time.sleep(CLEANER_LOOK_S)
+            before_s, used_s = used_s, thread_cpu_s(pid, CLEANER)
+            if used_s - before_s < CLEANER_SHARE_MAX * CLEANER_LOOK_S:
+                return round(waited_s)
+        raise TimeoutError(f"the broker still compacts after {CLEANED_WITHIN_S:.0f} s")
 
     def _addresses(self) -> tuple[str, str]:
         """Broker and registry, started if they are not yet."""

@@ -15,8 +15,9 @@ from benchmarks.load import spread
 
 EMPTY: Final = 1_000  # Live holds that count as none.
 METHOD: Final = (
-    f"as spread, after {EMPTY:,} and after `--live` holds were made by real requests and the "
-    "worker started again; the figure is the last one's, rate_N that after N holds"
+    f"as spread, after {EMPTY:,} and after `--live` holds were made by real requests, the broker "
+    "had compacted what they left (it took compacted_s) and the worker was started again; the "
+    "figure is the last one's, rate_N that after N holds"
 )
 
 

@@ -104,6 +104,16 @@ def cpu_s(tree: Sequence[int]) -> float:
     return ticks / TICKS_PER_S
 
 
+def thread_cpu_s(pid: int, name: str) -> float:
+    """CPU seconds, user and system, of the threads of a process that are called `name`.
+
+    Linux keeps the first 15 letters of a thread's name.
+    """
+    tasks = Path(f"/proc/{pid}/task").iterdir()
+    called = [task for task in tasks if (task / "comm").read_text().rstrip("\n") == name]
+    return sum(sum(map(int, _fields(task)[11:13])) for task in called) / TICKS_PER_S
+
+
 def resident_bytes(tree: Sequence[int]) -> int:
     """Resident memory of a process tree; shared pages are counted for each member."""
     return sum(int(fields[21]) for member in tree if (fields := _stat(member))) * PAGE_BYTES
@@ -112,10 +122,14 @@ def resident_bytes(tree: Sequence[int]) -> int:
 def _stat(pid: int) -> list[str]:
     """Fields of /proc/PID/stat after the command name, empty when the process is gone."""
     try:
-        text = Path(f"/proc/{pid}/stat").read_text()
+        return _fields(Path(f"/proc/{pid}"))
     except (FileNotFoundError, ProcessLookupError):
         return []
-    return text.rpartition(")")[2].split()
+
+
+def _fields(folder: Path) -> list[str]:
+    """Fields of a process's or thread's `stat` after its name."""
+    return (folder / "stat").read_text().rpartition(")")[2].split()
 
 
 class CpuSampler:

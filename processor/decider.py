@@ -19,7 +19,7 @@ from processor.inventory.holds import Outcome
 from processor.inventory.lines import Refusal, Target, base_dimensions, record_key_of
 from processor.inventory.plain import decide_plain, remember_spelling
 from processor.inventory.reconfigure import rules_of
-from processor.inventory.requests import decide_request, target_of
+from processor.inventory.requests import decide_request, resolve_line, target_of
 from processor.inventory.rules import Rules
 from processor.inventory.state import PartitionState
 from processor.inventory.transactions import decide_transaction
@@ -134,7 +134,7 @@ class StockDecider:
         state = self._state
         try:
             request = self._codec.decode_request(record.value)
-            first = self._first_target(record, request)
+            first = self._known_target(plain) or self._first_target(record, request, plain)
         except (Undecodable, Misplaced) as refusal:
             self._bury(record, refusal, outputs)
             return
@@ -159,8 +159,16 @@ class StockDecider:
         if clock >= state.next_sweep_ms or clock >= state.next_forget_ms or state.events:
             self._tidy(expiry.RECORD_EFFORT, outputs)
 
-    def _first_target(self, record: Record, request: ReservationRequest) -> Target | Outcome | None:
+    def _known_target(self, plain: Plain | None) -> Target | None:
+        """What a plain request names, when it was found before, by a record in its place."""
+        return None if plain is None else self._state.targets.get(plain[2])
+
+    def _first_target(
+        self, record: Record, request: ReservationRequest, plain: Plain | None
+    ) -> Target | Outcome | None:
         """What the first line resolves to, when the record is in its place.
+
+        A plain request is remembered by its spelling (`remember_spelling`), others by their words.
 
         Raises:
             Misplaced: it has no key, another key than its first line, or lies in another partition.
@@ -171,7 +179,8 @@ class StockDecider:
         key = self._key_of(record)
         first: Target | Outcome | None = None
         if request.lines:
-            first = target_of(self._state, request, 0)
+            find = target_of if plain is None else resolve_line
+            first = find(self._state, request, 0)
             if isinstance(first, Target):
                 self._check_key(key, first.record_key)
             else:

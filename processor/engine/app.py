@@ -38,9 +38,9 @@ STOP_SECONDS_MAX: Final = 4.5
 # Of the session timeout: who takes a dead worker's partitions over soon finds its transaction
 # aborted, if the broker looks for those often. Less would be short for a broker that restarts.
 TRANSACTION_SHARE: Final = 0.9
-# Each time over what was allocated since and still lives: rows of new places, mostly. Nothing is
-# decided meanwhile; every 10 s that was 30 to 660 ms at 5,000 requests a second.
-COLLECT_SECONDS: Final = 0.25
+# Each time over what was allocated since and still lives: what is in flight, and new places.
+# Nothing is decided meanwhile. Every 10 s that was 30 to 660 ms at 5,000 requests a second.
+COLLECT_SECONDS: Final = 1.0
 
 log = structlog.get_logger(__name__)
 

@@ -24,7 +24,8 @@ _MISSING: Final = _Missing()
 class _Batch:
     """The writes of one batch.
 
-    Which keys of a group were written is not known before somebody scans a group.
+    Which keys of a group were written is not known before somebody scans a group of their kind:
+    most batches write holds by the thousand and scan none.
     """
 
     __slots__ = ("_group_length", "_groups", "rows")
@@ -32,33 +33,35 @@ class _Batch:
     def __init__(self, group_length: Mapping[int, int]) -> None:
         self.rows: Changes = {}
         self._group_length = group_length
-        self._groups: dict[bytes, list[bytes]] | None = None
+        self._groups: dict[int, dict[bytes, list[bytes]]] = {}
 
     def write(self, key: bytes, value: bytes | None) -> None:
         """Put the row, or delete it: None."""
         self.rows[key] = value
-        if self._groups is not None:
-            self._group(self._groups, key)
+        if self._groups:
+            groups = self._groups.get(key[0])
+            if groups is not None:
+                _put_into(groups, key[: self._group_length[key[0]]], key)
 
     def group(self, group: bytes) -> list[bytes]:
         """Keys of the group that were written; some may be there twice."""
-        groups = self._groups
+        kind = group[0]
+        groups = self._groups.get(kind)
         if groups is None:
-            groups = self._groups = {}
+            groups = self._groups[kind] = {}
+            length = self._group_length[kind]
             for key in self.rows:
-                self._group(groups, key)
+                if key[0] == kind:
+                    _put_into(groups, key[:length], key)
         return groups.get(group, _NO_KEYS)
 
-    def _group(self, groups: dict[bytes, list[bytes]], key: bytes) -> None:
-        length = self._group_length.get(key[0])
-        if length is None:
-            return
-        group = key[:length]
-        keys = groups.get(group)
-        if keys is None:
-            groups[group] = [key]
-        else:
-            keys.append(key)
+
+def _put_into(groups: dict[bytes, list[bytes]], group: bytes, key: bytes) -> None:
+    keys = groups.get(group)
+    if keys is None:
+        groups[group] = [key]
+    else:
+        keys.append(key)
 
 
 _NO_KEYS: Final[list[bytes]] = []
@@ -100,13 +103,14 @@ class PartitionRows:
     def scan(self, group: bytes, after: bytes = b"", /) -> Iterator[tuple[bytes, bytes]]:
         """Rows of the group with a key greater than `after`, in key order."""
         overlaid = {*self._open.group(group), *self._sealed.group(group)}
-        if not overlaid:
-            yield from self._store.scan(group, after)
-            return
-        fresh = sorted(key for key in overlaid if key > after)
         stored = self._store.scan(group, after)
+        return self._merge(overlaid, after, stored) if overlaid else stored
+
+    def _merge(
+        self, overlaid: set[bytes], after: bytes, stored: Iterator[tuple[bytes, bytes]]
+    ) -> Iterator[tuple[bytes, bytes]]:
         entry = next(stored, None)
-        for key in fresh:
+        for key in sorted(key for key in overlaid if key > after):
             while entry is not None and entry[0] < key:
                 yield entry
                 entry = next(stored, None)

@@ -11,6 +11,7 @@ from hashlib import blake2b
 from typing import Final, NamedTuple
 
 import msgspec
+from mypy_extensions import mypyc_attr
 
 from processor.inventory.rules import KNOWN_DIMENSIONS, Rules
 from processor.inventory.state import PartitionState
@@ -25,6 +26,7 @@ CONTENT_BYTES: Final = 16
 LEVELS_CROWDED: Final = 4_096  # Past it a product-location is looked through for empty levels.
 
 
+@mypyc_attr(acyclic=True)  # Nothing that it refers to refers to it.
 class Target:
     """What a line resolves to; valid as long as its product-location is cached.
 
@@ -156,7 +158,7 @@ def resolve(
     measure = reservation_measure(rules, line.measure)
     if isinstance(measure, Refusal):
         return measure
-    values = tuple(named[name] for name in rules.partition_dimensions)
+    values = tuple([named[name] for name in rules.partition_dimensions])
     location = state.location(organization_id, line.product_id, values)
     level = location.level(named, measure)
     if len(location.levels) > LEVELS_CROWDED:
@@ -164,21 +166,16 @@ def resolve(
     return level
 
 
-TargetKey = tuple[str, str, tuple[tuple[str, str], ...], str, str]
-
-
-def remember(
-    state: PartitionState, key: TargetKey, level: Level, request: ReservationRequest, index: int
-) -> Target:
-    """Keep what a line resolved to, with its product-location."""
+def target_at(state: PartitionState, request: ReservationRequest, index: int) -> Target | Refusal:
+    """What a line resolves to, by its words."""
+    line = request.lines[index]
+    level = resolve(state, request.organization_id, line, line.dimensions)
+    if not isinstance(level, Level):
+        return level
     location: ProductLocation = level.location
-    record_key = state.rules.record_key(
-        location.organization_id, location.product_id, location.partition_values
-    )
-    target = Target(level, record_key, line_content(request, request.lines[index]))
-    if len(key[2]) <= limits.DIMENSIONS_MAX:  # Names in other letters can be many more.
-        state.remember(location, key, target)
-    return target
+    if not location.record_key:
+        location.record_key = state.rules.record_key(*location.key)
+    return Target(level, location.record_key, line_content(request, line))
 
 
 def record_key_of(

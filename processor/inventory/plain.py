@@ -11,6 +11,8 @@ from collections.abc import Callable
 from importlib import import_module
 from typing import Final
 
+from mypy_extensions import mypyc_attr
+
 from processor.inventory import rows as row
 from processor.inventory.identity import HASH_BYTES, HOLD_LINES_MAX
 from processor.inventory.lines import CONTENT_BYTES, Target, id_is_valid, line_digest
@@ -28,6 +30,7 @@ PLACE_BYTES_MAX: Final = 2_048  # Of one spelling: a map may name a dimension ag
 _PLACE_AT: Final = 2 * HASH_BYTES + CONTENT_BYTES  # In a stamp.
 
 
+@mypyc_attr(acyclic=True)
 class Grant:
     """What is answered: reservation, number of the hold, and what is left."""
 

@@ -23,14 +23,13 @@ from processor.inventory.lines import (
     line_content,
     line_digest,
     record_key_of,
-    remember,
-    resolve,
+    target_at,
     text_is_valid,
 )
 from processor.inventory.offset_failures import dismiss_offset, retry_offset
 from processor.inventory.reconfigure import configure
 from processor.inventory.state import PartitionState
-from processor.inventory.stock import Level, clamp
+from processor.inventory.stock import clamp
 from schemas import limits
 from schemas.codes import GRANTED, Code
 from schemas.messages import (
@@ -71,10 +70,18 @@ def target_of(state: PartitionState, request: ReservationRequest, index: int) ->
     target: Target | None = state.targets.get(key)
     if target is not None:
         return target
-    level = resolve(state, request.organization_id, line, line.dimensions)
-    if not isinstance(level, Level):
-        return holds.refused(level.code, level.message)
-    return remember(state, key, level, request, index)
+    found = resolve_line(state, request, index)
+    if isinstance(found, Target) and len(key[2]) <= limits.DIMENSIONS_MAX:
+        state.remember(found.level.location, key, found)  # Names in other letters: many more.
+    return found
+
+
+def resolve_line(
+    state: PartitionState, request: ReservationRequest, index: int
+) -> Target | Outcome:
+    """What a line resolves to, by its words, or the refusal."""
+    found = target_at(state, request, index)
+    return found if isinstance(found, Target) else holds.refused(found.code, found.message)
 
 
 def decide_request(

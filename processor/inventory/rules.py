@@ -178,7 +178,7 @@ class Rules:
 
         Nothing is promised from there, for a reservation names every partition dimension.
         """
-        return tuple(dimensions.get(name, "") for name in self.partition_dimensions)
+        return tuple([dimensions.get(name, "") for name in self.partition_dimensions])
 
     def record_key(
         self, organization_id: str, product_id: str, partition_values: Sequence[str]

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 CHANNELS_REMEMBERED_MAX: Final = 1_000
 # Keys of targets of one product-location, before it begins anew: one level can be spelled in many
-# ways, and a level has two keys (`requests.target_of`, `plain`). Each holds up to 2 kB.
+# ways, and has keys of two kinds (`requests.target_of`, `plain`). Each holds up to 2 kB.
 TARGETS_REMEMBERED_MAX: Final = 65_536
 TRIM_STEPS_MAX: Final = 20_000  # Product-locations looked at in one trim.
 FORGET_BYTES_MAX: Final = limits.ROW_BYTES_MAX // 2

@@ -18,6 +18,8 @@ coarser nodes only.
 from collections.abc import Iterable, Mapping
 from typing import Final
 
+from mypy_extensions import mypyc_attr
+
 from processor.inventory import rows as row
 from processor.inventory.crossing import WIDTH_MAX, Pool
 from processor.inventory.identity import (
@@ -35,6 +37,7 @@ LEAF_ROWS_REMEMBERED_MAX: Final = 16
 QUANTITY_MAX: Final = limits.QUANTITY_MAX
 
 
+@mypyc_attr(acyclic=True)  # Refers to nothing: the garbage collector need not look at millions.
 class Node:
     """One value along the reservation dimensions, under one availability."""
 
@@ -159,6 +162,7 @@ class ProductLocation:
         pools: by availability where crossing levels must not promise a piece twice, else empty.
         next_due_ms: no live hold expires before this.
         lapsed_until_ms: holds due up to this no longer count, swept or not.
+        record_key: key that a record about it must carry; empty until a line asks.
         used: number of the trim period in which it was last used.
         targets: keys under which lines resolve to it, to forget them with it.
         leaf_rows: its first stock rows, as they are stored: a lookup is a quarter of what an
@@ -182,6 +186,7 @@ class ProductLocation:
         "partition_values",
         "pools",
         "product_id",
+        "record_key",
         "rules",
         "targets",
         "trees",
@@ -198,6 +203,7 @@ class ProductLocation:
         self.key = (organization_id, product_id, values)
         self.hash = location_hash(organization_id, product_id, values)
         self.group = b"P" + self.hash
+        self.record_key = b""
         self.levels: dict[bytes, Level] = {}
         self.next_due_ms = NEVER_MS
         self.lapsed_until_ms = 0
