@@ -10,7 +10,7 @@ from rocksdict import Cache
 from processor.engine.rows import PartitionRows
 from processor.engine.store import PartitionStore, Position, shared_cache
 
-GROUPED = {ord("H"): 3}
+GROUPED = {ord("H"): 3, ord("G"): 3}
 
 
 def open_store(path: Path, topic_id: str = "topic-1", cache: Cache | None = None) -> PartitionStore:
@@ -74,43 +74,49 @@ def test_a_row_written_again_before_its_commit_settles_keeps_the_newer_value(
     assert list(rows.scan(b"Hab")) == [(b"Hab1", b"2")]
 
 
-_KEYS = st.sampled_from([b"Hab" + bytes([n]) for n in range(6)] + [b"Hac\x01", b"k"])
+_KEYS = st.sampled_from([b"Hab" + bytes([n]) for n in range(6)] + [b"Hac\x01", b"Gab\x02", b"k"])
+_GROUPS = st.sampled_from([b"Hab", b"Hac", b"Gab"])
+_AFTER = st.sampled_from([b"", b"\x00", b"\x02"])
 _OPERATIONS = st.lists(
     st.one_of(
         st.tuples(st.just("put"), _KEYS, st.binary(min_size=1, max_size=2)),
         st.tuples(st.just("delete"), _KEYS, st.just(b"")),
-        st.tuples(st.just("commit"), st.just(b""), st.just(b"")),
+        st.tuples(st.just("scan"), _GROUPS, _AFTER),
+        st.tuples(st.sampled_from(["seal", "settle"]), st.just(b""), st.just(b"")),
     ),
-    max_size=40,
+    max_size=60,
 )
 
 
-@settings(max_examples=60, deadline=None)
-@given(operations=_OPERATIONS, after=st.sampled_from([b"", b"Hab\x00", b"Hab\x02"]))
+@settings(max_examples=100, deadline=None)
+@given(operations=_OPERATIONS)
 def test_rows_read_like_a_plain_dictionary(
-    tmp_path_factory: pytest.TempPathFactory,
-    operations: list[tuple[str, bytes, bytes]],
-    after: bytes,
+    tmp_path_factory: pytest.TempPathFactory, operations: list[tuple[str, bytes, bytes]]
 ) -> None:
-    """Get and scan give what a dictionary would, however writes and commits interleave."""
+    """Get and scan give what a dictionary would, however writes, scans and commits interleave."""
     store = open_store(tmp_path_factory.mktemp("rows") / "db")
     rows = PartitionRows(store, GROUPED)
     model: dict[bytes, bytes] = {}
+    sealed: dict[bytes, bytes | None] | None = None
     offset = 0
-    for verb, key, value in operations:
+    for verb, key, value in [*operations, ("scan", b"Hab", b""), ("scan", b"Gab", b"")]:
         if verb == "put":
             rows.put(key, value)
             model[key] = value
         elif verb == "delete":
             rows.delete(key)
             model.pop(key, None)
-        else:
+        elif verb == "scan":
+            after = key + value if value else b""
+            expected = sorted((k, v) for k, v in model.items() if k.startswith(key) and k > after)
+            assert list(rows.scan(key, after)) == expected
+        elif verb == "seal" and sealed is None:
+            sealed = rows.seal()
+        elif verb == "settle" and sealed is not None:
             offset += 1
-            changes = rows.seal()
-            store.apply(changes, Position(offset, 0, "topic-1"))
+            store.apply(sealed, Position(offset, 0, "topic-1"))
             rows.settle()
-    expected = sorted((k, v) for k, v in model.items() if k.startswith(b"Hab") and k > after)
-    assert list(rows.scan(b"Hab", after)) == expected
+            sealed = None
     assert rows.get(b"k") == model.get(b"k")
 
 
