@@ -30,7 +30,7 @@ WARM_UP_S: Final = 20.0
 EMPTY_WITHIN_S: Final = 60.0  # Members that were killed leave their group by its session timeout.
 RETRY_S: Final = 0.25
 CLEANER: Final = "kafka-log-clean"  # The broker's thread that compacts, as Linux calls it.
-CLEANER_SHARE_MAX: Final = 0.05  # Of a core: with less it has nothing left to do.
+CLEANER_SHARE_MAX: Final = 0.05  # Of a core: with less it has nothing to do for now.
 CLEANER_LOOK_S: Final = 5.0
 CLEANED_WITHIN_S: Final = 900.0
 
@@ -63,11 +63,12 @@ class Ground:
     def settle(self, progress: Progress) -> int:
         """Wait until the broker has compacted what was written to it; returns the seconds it took.
 
-        What millions of rows leave in minutes takes it a whole core for minutes more, which is then
-        missing beside what is measured. In production they come over weeks.
+        What millions of rows leave, made in minutes, takes it most of a core for longer than the
+        run that is measured beside it. In production they come over weeks.
 
         Raises:
             TimeoutError: it still compacts after `CLEANED_WITHIN_S`.
+            LookupError: this broker's thread that compacts has another name.
 
         """
         assert self._stack is not None

@@ -108,10 +108,16 @@ def thread_cpu_s(pid: int, name: str) -> float:
     """CPU seconds, user and system, of the threads of a process that are called `name`.
 
     Linux keeps the first 15 letters of a thread's name.
+
+    Raises:
+        LookupError: no thread is called so.
+
     """
-    tasks = Path(f"/proc/{pid}/task").iterdir()
-    called = [task for task in tasks if (task / "comm").read_text().rstrip("\n") == name]
-    return sum(sum(map(int, _fields(task)[11:13])) for task in called) / TICKS_PER_S
+    found = [fields for fields in map(_thread, Path(f"/proc/{pid}/task").iterdir()) if fields]
+    ticks = [sum(map(int, fields[12:14])) for fields in found if fields[0] == name]
+    if not ticks:
+        raise LookupError(f"process {pid} has no thread called {name!r}")
+    return sum(ticks) / TICKS_PER_S
 
 
 def resident_bytes(tree: Sequence[int]) -> int:
@@ -121,15 +127,17 @@ def resident_bytes(tree: Sequence[int]) -> int:
 
 def _stat(pid: int) -> list[str]:
     """Fields of /proc/PID/stat after the command name, empty when the process is gone."""
+    return _thread(Path(f"/proc/{pid}"))[1:]
+
+
+def _thread(folder: Path) -> list[str]:
+    """Name of a process or thread, and the fields of its `stat` after that; empty when gone."""
     try:
-        return _fields(Path(f"/proc/{pid}"))
+        text = (folder / "stat").read_text()
     except (FileNotFoundError, ProcessLookupError):
         return []
-
-
-def _fields(folder: Path) -> list[str]:
-    """Fields of a process's or thread's `stat` after its name."""
-    return (folder / "stat").read_text().rpartition(")")[2].split()
+    before, _, after = text.rpartition(")")
+    return [before.partition("(")[2], *after.split()]
 
 
 class CpuSampler:

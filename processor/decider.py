@@ -105,6 +105,10 @@ class StockDecider:
         """Trim caches."""
         self._state.trim()
 
+    def let_go(self) -> None:
+        """Free what is remembered."""
+        self._state.let_go()
+
     def _begin(self, record: Record) -> None:
         state = self._state
         state.sequence += 1

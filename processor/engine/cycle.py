@@ -228,6 +228,9 @@ class Cycle:
 
         What is not under way is dropped: it was never visible.
         """
+        if self.assignment is not None:
+            for partition in self.assignment.partitions.values():
+                partition.decider.let_go()
         self.assignment = None
         self._open = _OpenBatch(self._output_topics)
         metrics.PARTITIONS_OWNED.set(0)

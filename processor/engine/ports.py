@@ -126,6 +126,14 @@ class PartitionDecider(Protocol):
         """
         ...
 
+    def let_go(self) -> None:
+        """Nothing more is decided here: free what is in memory.
+
+        No cycle of references may be left, for none is collected (`engine.app`). A commit that is
+        under way is still told of by `committed`.
+        """
+        ...
+
 
 class Domain(Protocol):
     """What the engine is given at start."""

@@ -48,8 +48,8 @@ class _Batch:
         kind = group[0]
         groups = self._groups.get(kind)
         if groups is None:
-            groups = self._groups[kind] = {}
             length = self._group_length[kind]
+            groups = self._groups[kind] = {}
             for key in self.rows:
                 if key[0] == kind:
                     _put_into(groups, key[:length], key)

@@ -179,3 +179,4 @@ def _find_short(
             available = min(node.free for node in level.path)
             if entry.live and available < 0:
                 yield _drift("short", entry.place, _words(entry.place), 0, -available)
+        location.let_go()

@@ -358,6 +358,16 @@ class PartitionState:
     def _drop(self, location: ProductLocation) -> None:
         del self.by_hash[location.hash]
         self._forget_targets(location)
+        location.let_go()
+
+    def let_go(self) -> None:
+        """Forget every product-location."""
+        for location in self.locations.values():
+            location.let_go()
+        self.locations.clear()
+        self.by_hash.clear()
+        self.targets.clear()
+        self.crowded.clear()
 
     def reload(self, rules: Rules) -> None:
         """Decide by other rules from here on.
@@ -365,10 +375,7 @@ class PartitionState:
         Every sum is made anew from the rows when it is needed.
         """
         self._write_totals()
-        self.crowded.clear()
-        self.locations.clear()
-        self.by_hash.clear()
-        self.targets.clear()
+        self.let_go()
         self.plain_channels.clear()
         self.forgotten = b""
         self.rules = rules

@@ -249,6 +249,14 @@ class ProductLocation:
         if len(self.leaf_rows) < LEAF_ROWS_REMEMBERED_MAX or key in self.leaf_rows:
             self.leaf_rows[key] = value
 
+    def let_go(self) -> None:
+        """Nobody asks it any more: its levels and it, which refer to each other, are freed.
+
+        Nothing else would: the engine collects the youngest objects only (`engine.app`), and these
+        have grown old.
+        """
+        self.levels.clear()
+
     def cross(self, rows: Iterable[tuple[bytes, bytes]]) -> None:
         """From here on its levels cross: all sums are made anew, in place."""
         self._clear(crossing=True)

@@ -35,6 +35,9 @@ class CountingDecider:
         """Number of records decided."""
         return b"%d" % self._decided
 
+    def let_go(self) -> None:
+        """Nothing is remembered."""
+
     def wants_tick(self) -> TickWish:
         """Nothing comes due."""
         return TickWish.NONE

@@ -25,6 +25,7 @@ class Nothing:
     output_topics = ("dead-letters",)
     dead_letter_topic = "dead-letters"
     position = Position(0, 0, "")
+    has_let_go = False
 
     def decide(self, _records: list[Any], _outputs: Any) -> None:
         """No outputs."""
@@ -35,6 +36,10 @@ class Nothing:
 
     def committed(self) -> None:
         """Nothing is kept until then."""
+
+    def let_go(self) -> None:
+        """Remember that it was asked to forget."""
+        self.has_let_go = True
 
     def put(self, key: bytes, value: bytes) -> None:
         """The watermark row."""
@@ -222,3 +227,11 @@ def test_a_new_assignment_is_fetched_for_at_once(ground: Ground) -> None:
         assert ground.cycle.fetchable() is ground.assignment
 
     asyncio.run(play())
+
+
+def test_what_is_decided_no_more_is_forgotten(ground: Ground) -> None:
+    """Deciders of an assignment that ended keep nothing: what they remember is half a gigabyte."""
+    deciders = [partition.decider for partition in ground.assignment.partitions.values()]
+    assert not any(decider.has_let_go for decider in deciders)  # type: ignore[attr-defined]
+    ground.cycle.suspend()
+    assert all(decider.has_let_go for decider in deciders)  # type: ignore[attr-defined]

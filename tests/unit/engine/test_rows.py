@@ -82,7 +82,7 @@ _OPERATIONS = st.lists(
         st.tuples(st.just("put"), _KEYS, st.binary(min_size=1, max_size=2)),
         st.tuples(st.just("delete"), _KEYS, st.just(b"")),
         st.tuples(st.just("scan"), _GROUPS, _AFTER),
-        st.tuples(st.sampled_from(["seal", "settle"]), st.just(b""), st.just(b"")),
+        st.tuples(st.sampled_from(["seal", "store", "settle"]), st.just(b""), st.just(b"")),
     ),
     max_size=60,
 )
@@ -98,7 +98,7 @@ def test_rows_read_like_a_plain_dictionary(
     rows = PartitionRows(store, GROUPED)
     model: dict[bytes, bytes] = {}
     sealed: dict[bytes, bytes | None] | None = None
-    offset = 0
+    is_stored = False
     for verb, key, value in [*operations, ("scan", b"Hab", b""), ("scan", b"Gab", b"")]:
         if verb == "put":
             rows.put(key, value)
@@ -112,11 +112,12 @@ def test_rows_read_like_a_plain_dictionary(
             assert list(rows.scan(key, after)) == expected
         elif verb == "seal" and sealed is None:
             sealed = rows.seal()
-        elif verb == "settle" and sealed is not None:
-            offset += 1
-            store.apply(sealed, Position(offset, 0, "topic-1"))
+        elif verb == "store" and sealed is not None and not is_stored:
+            store.apply(sealed, Position(store.position.offset + 1, 0, "topic-1"))
+            is_stored = True
+        elif verb == "settle" and is_stored:
             rows.settle()
-            sealed = None
+            sealed, is_stored = None, False
     assert rows.get(b"k") == model.get(b"k")
 
 
