@@ -105,9 +105,9 @@ class StockDecider:
         """Trim caches."""
         self._state.trim()
 
-    def let_go(self) -> None:
-        """Free what is remembered."""
-        self._state.let_go()
+    def let_go(self) -> bool:
+        """Free some of what is remembered; tells whether there is more."""
+        return self._state.let_go()
 
     def _begin(self, record: Record) -> None:
         state = self._state

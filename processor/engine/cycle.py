@@ -229,12 +229,19 @@ class Cycle:
         What is not under way is dropped: it was never visible.
         """
         if self.assignment is not None:
-            for partition in self.assignment.partitions.values():
-                partition.decider.let_go()
+            owned = self.assignment.partitions.values()
+            self._let_go([partition.decider for partition in owned])
         self.assignment = None
         self._open = _OpenBatch(self._output_topics)
         metrics.PARTITIONS_OWNED.set(0)
         self._changed.set()
+
+    def _let_go(self, deciders: list[PartitionDecider]) -> None:
+        """Free what they remember, in pieces: the partitions go to others meanwhile."""
+        if deciders and not deciders[-1].let_go():
+            deciders.pop()
+        if deciders:
+            asyncio.get_running_loop().call_soon(self._let_go, deciders)
 
     async def hand_over(self) -> None:
         """Let the transaction under way finish, within a bound; nothing else was started."""
@@ -375,15 +382,16 @@ class Cycle:
         """Take in the outcome of the transaction that was under way."""
         self._under_way = None
         self._changed.set()
-        try:
-            under_way.future.result()
-        except Aborted as aborted:
+        aborted = under_way.future.exception()
+        if isinstance(aborted, Aborted):
             log.warning("transaction aborted, its records are read again", cause=str(aborted))
             metrics.ABORTED.inc()
+            aborted.__traceback__ = None  # It refers to the batch, and to what refers to it.
             if self.assignment is under_way.assignment:
                 self.suspend()
                 self._on_aborted()
             return
+        under_way.future.result()
         for number in under_way.batch.rows:
             partition = under_way.assignment.partitions[number]
             partition.rows.settle()

@@ -126,11 +126,15 @@ class PartitionDecider(Protocol):
         """
         ...
 
-    def let_go(self) -> None:
-        """Nothing more is decided here: free what is in memory.
+    def let_go(self) -> bool:
+        """Nothing more is decided here: free what is in memory, or as much of it as takes 10 ms.
 
         No cycle of references may be left, for none is collected (`engine.app`). A commit that is
         under way is still told of by `committed`.
+
+        Returns:
+            Whether there is more, for which it is called again.
+
         """
         ...
 

@@ -159,11 +159,11 @@ class SourceReader:
         left = ""
         for node in [node for node, asked in self._asked.items() if asked.answer.done()]:
             answer, offsets = self._asked.pop(node)
-            try:
-                response = answer.result()
-            except Unreachable as error:
-                left = str(error)
+            failed = answer.exception()  # Raised here, it would refer to the task that has it.
+            if isinstance(failed, Unreachable):
+                left = str(failed)
                 continue
+            response = answer.result()
             left = _left(f"broker {node}", response.error_code) or left
             for topic, partitions in response.topics:
                 for number, code, _, _, _, aborted, _, data in partitions:

@@ -351,6 +351,10 @@ class Pool:
                         overlapping.add((held_mask, held_place))
         return max(spare - sum(self.held_at(*one) for one in overlapping), 0)
 
+    def let_go(self) -> None:
+        """Nobody asks it any more: its flow, which refers to it, is freed."""
+        self._filling = None
+
     def spares(self) -> dict[Leaf, int]:
         """What every leaf can fill beside the holds on it alone."""
         return {leaf: self.spare_at(leaf) for leaf in self._supply}

@@ -250,12 +250,14 @@ class ProductLocation:
             self.leaf_rows[key] = value
 
     def let_go(self) -> None:
-        """Nobody asks it any more: its levels and it, which refer to each other, are freed.
+        """Nobody asks it any more: what refers to each other is parted, and so freed.
 
         Nothing else would: the engine collects the youngest objects only (`engine.app`), and these
         have grown old.
         """
         self.levels.clear()
+        for pool in self.pools:
+            pool.let_go()
 
     def cross(self, rows: Iterable[tuple[bytes, bytes]]) -> None:
         """From here on its levels cross: all sums are made anew, in place."""

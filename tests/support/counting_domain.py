@@ -35,8 +35,9 @@ class CountingDecider:
         """Number of records decided."""
         return b"%d" % self._decided
 
-    def let_go(self) -> None:
+    def let_go(self) -> bool:
         """Nothing is remembered."""
+        return False
 
     def wants_tick(self) -> TickWish:
         """Nothing comes due."""

@@ -25,7 +25,7 @@ class Nothing:
     output_topics = ("dead-letters",)
     dead_letter_topic = "dead-letters"
     position = Position(0, 0, "")
-    has_let_go = False
+    remembered = 3
 
     def decide(self, _records: list[Any], _outputs: Any) -> None:
         """No outputs."""
@@ -37,9 +37,10 @@ class Nothing:
     def committed(self) -> None:
         """Nothing is kept until then."""
 
-    def let_go(self) -> None:
-        """Remember that it was asked to forget."""
-        self.has_let_go = True
+    def let_go(self) -> bool:
+        """Forget one thing."""
+        self.remembered -= 1
+        return self.remembered > 0
 
     def put(self, key: bytes, value: bytes) -> None:
         """The watermark row."""
@@ -84,9 +85,10 @@ class Ground:
         self.cycle = Cycle(
             nothing, cast("Any", self.writer), on_aborted=lambda: None, reach=lambda _: None
         )
+        self.deciders = [Nothing(), Nothing()]
         owned = {
-            number: OwnedPartition(number, nothing, Nothing(), nothing, {"requests": 0})  # type: ignore[arg-type]
-            for number in (0, 1)
+            number: OwnedPartition(number, nothing, nothing, cast("Any", decider), {"requests": 0})
+            for number, decider in enumerate(self.deciders)
         }
         self.assignment = WorkerAssignment(Membership("group", "member", 1, None), owned)
         self.cycle.begin(self.assignment)
@@ -229,9 +231,21 @@ def test_a_new_assignment_is_fetched_for_at_once(ground: Ground) -> None:
     asyncio.run(play())
 
 
+def test_an_assignment_of_nothing_ends_too(ground: Ground) -> None:
+    """A worker that was given no partition gives none back."""
+    ground.cycle.begin(WorkerAssignment(ground.assignment.membership, {}))
+    ground.cycle.suspend()
+    assert ground.cycle.fetchable() is None
+
+
 def test_what_is_decided_no_more_is_forgotten(ground: Ground) -> None:
     """Deciders of an assignment that ended keep nothing: what they remember is half a gigabyte."""
-    deciders = [partition.decider for partition in ground.assignment.partitions.values()]
-    assert not any(decider.has_let_go for decider in deciders)  # type: ignore[attr-defined]
-    ground.cycle.suspend()
-    assert all(decider.has_let_go for decider in deciders)  # type: ignore[attr-defined]
+
+    async def play() -> None:
+        ground.cycle.suspend()
+        for _ in range(6):  # One thing in a turn of the loop.
+            await asyncio.sleep(0)
+
+    assert [decider.remembered for decider in ground.deciders] == [3, 3]
+    asyncio.run(play())
+    assert [decider.remembered for decider in ground.deciders] == [0, 0]

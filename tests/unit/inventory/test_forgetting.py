@@ -9,12 +9,13 @@ import msgspec
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from processor.inventory.configuration import default, to_json
+from processor.inventory.configuration import Configuration, default, to_json
 from processor.inventory.state import PartitionState
 from schemas.codes import Code
 from schemas.messages import RequestOptions
-from tests.support.partition import RED, RED_SMALL, Partition
+from tests.support.partition import RED, RED_SMALL, WAREHOUSE, Partition
 
+SMALL = WAREHOUSE | {"sizeid": "small"}
 PRODUCTS = 300
 ROUNDS = 4
 BLOCKS_LEFT_MAX = 5 * PRODUCTS  # Of memory; a product-location that stays is 40 and more.
@@ -25,6 +26,7 @@ STEPS = st.lists(
         st.sampled_from([RED, RED_SMALL]),
         st.integers(1, 4),
     ),
+    min_size=20,
     max_size=60,
 )
 
@@ -76,6 +78,12 @@ def play(partition: Partition, steps: list[tuple[str, str, dict[str, str], int]]
                 partition.line("EXTEND", 0, hold_id=hold_id, expires_in_ms=5_000, **words)
 
 
+def reserving(mode: str) -> Configuration:
+    """The default, with levels that are prefixes of the hierarchy, or that cross."""
+    reservation = msgspec.structs.replace(default().reservation, mode=mode)
+    return msgspec.structs.replace(default(), reservation=reservation)
+
+
 @settings(max_examples=150, deadline=None)
 @given(steps=STEPS)
 def test_forgetting_changes_no_answer_and_no_row(
@@ -108,30 +116,35 @@ def by_trim(partition: Partition) -> None:
 
 def by_configuration(partition: Partition) -> None:
     """Every sum is made anew."""
-    version = state_of(partition).rules.configuration.version + 1
-    document = to_json(msgspec.structs.replace(default(), version=version))
+    current = state_of(partition).rules.configuration
+    document = to_json(msgspec.structs.replace(current, version=current.version + 1))
     asked = RequestOptions(configuration=document)
     assert partition.ask("CONFIGURE", [], options=asked, key=None).code == Code.ACCEPTED
 
 
 def by_handing_over(partition: Partition) -> None:
     """The partition goes to another worker."""
-    partition.decider.let_go()
+    while partition.decider.let_go():
+        pass
 
 
+@pytest.mark.parametrize("mode", ["prefix", "subset"])
 @pytest.mark.parametrize("forget", [by_trim, by_configuration, by_handing_over])
 def test_what_is_forgotten_is_freed_without_a_collector(
-    forget: Callable[[Partition], None],
+    forget: Callable[[Partition], None], mode: str
 ) -> None:
     """The engine looks for cycles among young objects only: old ones may not leave any."""
-    partition = Partition()
+    partition = Partition(reserving(mode))
+    names = [f"P{number}" for number in range(PRODUCTS)]
+    for name in names:  # Held across what is asked for: where levels cross, it takes a flow.
+        partition.stock(2, product=name)
+        partition.reserve(1, product=name, dimensions=SMALL if mode == "subset" else WAREHOUSE)
     gc.collect()
     gc.disable()
     try:
         blocks = []
         for _ in range(ROUNDS):
-            for number in range(PRODUCTS):
-                partition.available(product=f"P{number}")
+            assert [partition.available(RED, name) for name in names] == [1] * PRODUCTS
             assert len(state_of(partition).locations) >= PRODUCTS
             forget(partition)
             assert len(state_of(partition).locations) < PRODUCTS
