@@ -136,7 +136,7 @@ def run_campaign(plan: Plan, directory: Path, say: Say) -> Outcome:
         plan=plan,
         findings=findings,
         faults=dict(Counter(name for name, _ in struck)),
-        longest_stall_during=_during(struck, findings.longest_stall_began_ms),
+        longest_stall_during=_during(struck, findings),
         kills=site.kills,
         worker_starts=site.starts,
         revived=site.revived,
@@ -196,10 +196,16 @@ def script(plan: Plan, draw: random.Random) -> list[faults.Fault]:
     return chosen
 
 
-def _during(struck: list[tuple[str, int]], at_ms: int) -> str:
-    """Name of the fault that was going on at a time."""
-    before = [name for name, began_ms in struck if began_ms <= at_ms]
-    return before[-1] if before else "start"
+def _during(struck: list[tuple[str, int]], findings: Findings) -> str:
+    """Names of the faults that fell into the longest stall.
+
+    They may be several: the next one strikes when answers flow, not when every partition had one.
+    """
+    began_at_ms = findings.longest_stall_began_ms
+    end_ms = began_at_ms + findings.longest_stall_s * 1000
+    before = ["start", *(name for name, began_ms in struck if began_ms <= began_at_ms)]
+    within = [name for name, began_ms in struck if began_at_ms < began_ms < end_ms]
+    return ", ".join([before[-1], *within])
 
 
 def _strike(site: Site, plan: Plan) -> list[tuple[str, int]]:
