@@ -64,10 +64,10 @@ class Ground:
         """Wait until the broker has compacted what was written to it; returns the seconds it took.
 
         What millions of rows leave, made in minutes, takes it most of a core for longer than the
-        run that is measured beside it. In production they come over weeks.
+        run that is measured beside it. In production they come over weeks. After
+        `CLEANED_WITHIN_S` it is waited for no longer.
 
         Raises:
-            TimeoutError: it still compacts after `CLEANED_WITHIN_S`.
             LookupError: this broker's thread that compacts has another name.
 
         """
@@ -81,8 +81,8 @@ class Ground:
             time.sleep(CLEANER_LOOK_S)
             before_s, used_s = used_s, thread_cpu_s(pid, CLEANER)
             if used_s - before_s < CLEANER_SHARE_MAX * CLEANER_LOOK_S:
-                return round(waited_s)
-        raise TimeoutError(f"the broker still compacts after {CLEANED_WITHIN_S:.0f} s")
+                break
+        return round(waited_s)
 
     def _addresses(self) -> tuple[str, str]:
         """Broker and registry, started if they are not yet."""
