@@ -61,6 +61,9 @@ class Changelog:
                 # of 500 ms a decision shows up to half a second late.
                 "fetch.wait.max.ms": FETCH_WAIT_MS,
                 "fetch.error.backoff.ms": 50,
+                # With what it may hold of a partition, the library fetches no more for so long: a
+                # second by default, for which a view that was behind did nothing.
+                "fetch.queue.backoff.ms": FETCH_WAIT_MS,
                 "queued.min.messages": 10_000,
                 "queued.max.messages.kbytes": QUEUED_KBYTES_MAX,
             }
