@@ -42,7 +42,6 @@ RATE: Final = 1_000
 WARM_UP_S: Final = 3.0
 READY_WITHIN_S: Final = 90.0
 SETTLE_WITHIN_S: Final = 60.0
-VIEW_WITHIN_S: Final = 300.0  # What bulks leave in seconds takes the view a minute and more.
 LOAD_WITHIN_S: Final = 600.0
 METHOD: Final = (
     f"decisions/s: single reservations over {CONNECTIONS} kept-alive connections; CPU of the "
@@ -198,7 +197,7 @@ def _measure(door: Door, progress: Progress, seconds: int) -> Run:
     single, paced = ask("reserve", 0, CONNECTIONS), ask("reserve", RATE, CONNECTIONS)
     bulk = ask("bulk", 0, BULK_CONNECTIONS, BULK_LINES)
     # Else the gateway would wait for the view before each answer; its lag is `bench view`'s figure.
-    wait_until(lambda: _view_is_there(door), within_s=VIEW_WITHIN_S, what="view")
+    wait_until(lambda: _view_is_there(door), within_s=SETTLE_WITHIN_S, what="view")
     asked, asked_paced = ask("query", 0, QUERY_CONNECTIONS), ask("query", RATE, CONNECTIONS)
     _check(door, total)
     return _figures(single, paced, bulk, asked, asked_paced)
