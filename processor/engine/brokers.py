@@ -173,6 +173,16 @@ class Brokers:
             Fault: the broker is too old.
 
         """
+        return await self.ask(await self.coordinator(kind, name), request)
+
+    async def coordinator(self, kind: CoordinationType, name: str) -> int:
+        """The broker that coordinates this group or transactional id.
+
+        Raises:
+            Unreachable: nobody says.
+            Fault: this worker may not know.
+
+        """
         node = self._coordinators.get((kind, name))
         if node is None:
             try:
@@ -182,4 +192,4 @@ class Brokers:
             except (KafkaError, OSError, TimeoutError) as error:
                 raise Unreachable(f"coordinator of {name}: {error!r}") from error
             self._coordinators[kind, name] = node
-        return await self.ask(node, request)
+        return node

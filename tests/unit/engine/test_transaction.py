@@ -36,6 +36,8 @@ class Told:
         self.looks = 0
         self.followed: list[str] = []
         self.ends: dict[tuple[str, int], int] = {}
+        self.answered: list[tuple[str, int]] = []  # What was, and how much was asked by then.
+        self.home = 0  # Who coordinates the group.
 
     async def connect(self, _topics: set[str]) -> None:
         """Nothing is connected."""
@@ -60,9 +62,11 @@ class Told:
         self.looks += 1
 
     async def ask(self, _node: int | None, request: Any) -> Any:
-        """Answer as told."""
+        """Answer as told, when whoever waits has waited."""
         name = type(request).__name__
         self.asked.append((name, request))
+        await asyncio.sleep(0)
+        self.answered.append((name, len(self.asked)))
         refusal = next(iter(self.refusals.get(name, [])), 0)
         if self.refusals.get(name):
             self.refusals[name].pop(0)
@@ -79,8 +83,12 @@ class Told:
         return answers[name.removesuffix("Implied").removesuffix("Next")](request, refusal)
 
     async def ask_coordinator(self, _kind: Any, _name: str, request: Any) -> Any:
-        """One broker coordinates everything."""
+        """One broker coordinates every transaction."""
         return await self.ask(0, request)
+
+    async def coordinator(self, _kind: Any, _name: str) -> int:
+        """As told."""
+        return self.home
 
     def names(self) -> list[str]:
         """What was asked, in order."""
@@ -202,7 +210,7 @@ def test_a_transaction_is_records_offsets_end(told: Told, start: Callable[..., A
     """Three requests where partitions are implied, five where they are named; ends are told."""
     writer = start()
     assert writer.commit(batch(rows=4)) == {0: 105}
-    named = ["AddPartitionsToTxn", "Produce", "AddOffsetsToTxn", "TxnOffsetCommit", "EndTxn"]
+    named = ["AddPartitionsToTxn", "AddOffsetsToTxn", "Produce", "TxnOffsetCommit", "EndTxn"]
     assert told.names() == (
         ["ProduceImplied", "TxnOffsetCommitImplied", "EndTxnNext"] if told.protected else named
     )
@@ -214,20 +222,22 @@ def test_a_transaction_is_records_offsets_end(told: Told, start: Callable[..., A
 def test_crash_points_are_reached_where_they_are_named(
     told: Told, start: Callable[..., Any]
 ) -> None:
-    """Each between the requests that it stands for."""
-    reached: list[tuple[str, int]] = []
-    writer = start(reach=lambda point: reached.append((point, len(told.asked))))
+    """Each between the answers that it stands for."""
+    reached: list[tuple[str, list[str]]] = []
+    writer = start(reach=lambda point: reached.append((point, [one for one, _ in told.answered])))
+    told.answered.clear()
     writer.commit(batch())
-    all_asked = len(told.asked)
     assert [point for point, _ in reached] == [
         "before-produce",
         "after-produce",
         "before-commit",
         "after-commit",
     ]
-    assert reached[0][1] == 0
-    assert told.names()[reached[1][1] - 1] == produce(told)
-    assert [count for _, count in reached[2:]] == [all_asked - 1, all_asked]
+    before_produce, after_produce, before_commit, after_commit = [names for _, names in reached]
+    assert before_produce == []
+    assert after_produce[-1] == produce(told)
+    assert before_commit[-2:] == [produce(told), offsets(told)]
+    assert after_commit == [*before_commit, end(told)]
 
 
 def test_producers_take_turns_and_sequence_numbers_go_on(
@@ -264,13 +274,16 @@ def test_only_what_was_not_written_is_sent_again(told: Told, start: Callable[...
     assert told.looks == 0  # Nobody moved.
 
 
-def test_a_moved_leader_is_looked_for(told: Told, start: Callable[..., Any]) -> None:
-    """Once for each time it is told."""
+@pytest.mark.parametrize("moved", [[produce], [offsets], [produce, offsets]])
+def test_who_moved_is_looked_for(
+    told: Told, start: Callable[..., Any], moved: list[Callable[[Told], str]]
+) -> None:
+    """Leader, coordinator, or both at once: once before they are asked again."""
     writer = start()
-    told.refusals[produce(told)] = [MOVED]
-    told.refusals[offsets(told)] = [KafkaError.NOT_COORDINATOR]
+    told.refusals = {name(told): [MOVED] for name in moved}
     assert writer.commit(batch()) == {0: 102}
-    assert told.looks == 2
+    assert told.looks == 1
+    assert [len(told.requests(name(told))) for name in moved] == [2] * len(moved)
 
 
 @pytest.mark.parametrize("lost", ["produce", "offsets", "end"])
@@ -288,14 +301,46 @@ def test_a_lost_answer_is_asked_for_again(told: Told, start: Callable[..., Any],
 def test_each_leader_is_sent_its_own_one_after_the_other(
     told: Told, start: Callable[..., Any]
 ) -> None:
-    """All partitions of a broker in one request."""
+    """All partitions of a broker in one request; who is sent the offsets, too, comes last."""
     writer = start()
-    assert writer.commit(batch((0, 1))) == {0: 102, 1: 102}
-    sent = told.requests(produce(told))
-    assert [[number for _, parts, _ in one.topics for number, *_ in parts] for one in sent] == [
-        [0, 0],
-        [1, 1],
-    ]
+    for told.home, order in ((0, [1, 0]), (1, [0, 1]), (2, [0, 1])):
+        told.asked.clear()
+        told.answered.clear()
+        assert writer.commit(batch((0, 1))) == {0: 102, 1: 102}
+        sent = told.requests(produce(told))
+        led = [[number for _, parts, _ in one.topics for number, *_ in parts] for one in sent]
+        assert led == [[number, number] for number in order]
+        assert told.names()[-3:] == [produce(told), offsets(told), end(told)]
+        written = [count for name, count in told.answered if name == produce(told)]
+        asked = told.names().index(produce(told)) + 1
+        # The second answer about records finds the offsets asked for, where it is of their broker.
+        assert written == [asked, asked + (1 if told.home == 2 else 2)]
+
+
+def test_nothing_is_under_way_when_a_transaction_is_aborted(
+    told: Told, start: Callable[..., Any]
+) -> None:
+    """Offsets that came late would be those of no transaction."""
+    writer = start()
+    told.refusals[produce(told)] = [KafkaError.OUT_OF_ORDER_SEQUENCE_NUMBER]
+    with pytest.raises(Aborted):
+        writer.commit(batch())
+    names = [name for name, _ in told.answered]
+    assert names.index(offsets(told)) < names.index(end(told))
+    assert told.names().index(offsets(told)) < told.names().index(end(told))
+
+
+@pytest.mark.parametrize("first", ["produce", "offsets"])
+def test_of_records_and_offsets_only_what_is_left_is_asked_again(
+    told: Told, start: Callable[..., Any], first: str
+) -> None:
+    """They are asked for side by side, and each is answered for itself."""
+    writer = start()
+    name = {"produce": produce, "offsets": offsets}[first](told)
+    told.refusals[name] = [WAITS]
+    assert writer.commit(batch()) == {0: 102}
+    counts = [len(told.requests(one(told))) for one in (produce, offsets)]
+    assert counts == ([2, 1] if first == "produce" else [1, 2])
 
 
 def test_a_partition_without_leader_is_waited_for(
@@ -405,7 +450,7 @@ def test_a_step_that_hangs_ends(
 
     monkeypatch.setattr(told, "look_again", hang)
     told.refusals[produce(told)] = [MOVED]
-    with pytest.raises(Fault, match=r"produce: not done within .*log-0"):
+    with pytest.raises(Fault, match=r"write: not done within .*log-0"):
         writer.commit(batch())
 
 
@@ -467,7 +512,7 @@ def test_patience_ends(
     writer = start()
     name = {"produce": produce, "offsets": offsets, "end": end}[step](told)
     told.refusals[name] = [Unreachable("nobody there")] * 1000
-    said = {"produce": "produce", "offsets": "offsets", "end": "commit"}[step]
+    said = {"produce": "write", "offsets": "write", "end": "commit"}[step]
     with pytest.raises(Fault, match=rf"{said}: not done within .* nobody there"):
         writer.commit(batch())
     assert len(told.requests(name)) > 1
