@@ -145,6 +145,20 @@ class Brokers:
         if self._client is not None:
             await self._client.force_metadata_update()
 
+    async def open(self, node: int) -> None:
+        """Connect to the broker, unless that was done.
+
+        Raises:
+            Unreachable: it cannot be.
+
+        """
+        try:
+            is_open = await self._client.ready(node)
+        except (KafkaError, OSError, TimeoutError) as error:
+            raise Unreachable(f"broker {node}: {error!r}") from error
+        if not is_open:
+            raise Unreachable(f"broker {node} takes no connection")
+
     async def ask(self, node: int | None, request: RequestStruct) -> Any:
         """The node's response.
 

@@ -386,7 +386,6 @@ class Cycle:
         if isinstance(aborted, Aborted):
             log.warning("transaction aborted, its records are read again", cause=str(aborted))
             metrics.ABORTED.inc()
-            aborted.__traceback__ = None  # It refers to the batch, and to what refers to it.
             if self.assignment is under_way.assignment:
                 self.suspend()
                 self._on_aborted()

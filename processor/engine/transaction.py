@@ -22,7 +22,7 @@ batch. Read again at commit time, a zombie's stale batch would carry a fresh gen
 import asyncio
 import time
 from collections import defaultdict, deque
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping
 from functools import partial
 from typing import Any, Final
 
@@ -64,6 +64,8 @@ RETRY_SECONDS: Final = 0.001  # The first pause; each next one is twice as long,
 RETRY_SECONDS_MAX: Final = 0.1
 ANSWER_SECONDS_MAX: Final = 3.0  # One request; then the connection is given up, to ask again.
 CALL_SECONDS_MAX: Final = 10.0  # One step of a transaction, all its retries; then it is a fault.
+# Records, then offsets, of which each may have to wait until a dead broker's part is taken over.
+WRITE_SECONDS_MAX: Final = 20.0
 REQUEST_BYTES_MAX: Final = 16 * 1024 * 1024  # Of records; a broker's own bound is 100 MiB.
 
 _ALL_REPLICAS: Final = -1
@@ -154,7 +156,7 @@ class _Round:
     Attributes:
         waiting: pieces that are not written yet.
         ends: the next offset of every partition that is.
-        offsets: the request that commits the batch's offsets, until that is answered.
+        offsets: the request that commits the batch's offsets, until it was done.
         is_last: there is one; no other round of the batch comes behind.
 
     """
@@ -235,7 +237,11 @@ class TransactionWriter:
         if self._now.is_astray and not self._protected:
             # It could act on the transaction that begins now: the epoch would be the same.
             self._loop.run_until_complete(self._renew(self._now))
-        return self._loop.run_until_complete(self._commit(batch, self._pieces(batch)))
+        try:
+            return self._loop.run_until_complete(self._commit(batch, self._pieces(batch)))
+        except Aborted as aborted:
+            # Where it has come along refers to it, and to the batch: both would stay for ever.
+            raise aborted.with_traceback(None) from None
 
     @property
     def _now(self) -> _Identity:
@@ -333,10 +339,12 @@ class TransactionWriter:
         ends: dict[Place, int] = {}
         *rounds, last = _rounds(pieces)
         for together in rounds:
-            await self._patiently("write", partial(self._attempt, _Round(together, ends)))
-        offsets = self._offsets_request(batch)
-        await self._patiently("write", partial(self._attempt, _Round(last, ends, offsets)))
+            await self._write_round(_Round(together, ends))
+        await self._write_round(_Round(last, ends, self._offsets_request(batch)))
         return ends
+
+    async def _write_round(self, there: _Round) -> None:
+        await self._patiently("write", partial(self._attempt, there), WRITE_SECONDS_MAX)
 
     async def _know(self, topics: set[str]) -> str:
         for topic in topics:
@@ -350,21 +358,24 @@ class TransactionWriter:
         One broker after the other: each names its partitions to the coordinator, which takes one
         at a time and sends the others away for 20 ms. The one that coordinates the group comes
         last, and is sent the offsets without waiting for its answer about records: it takes what
-        comes by one connection in turn. A small transaction takes a tenth less time so.
+        comes by one connection in turn. A small transaction takes a tenth less time so. Offsets
+        may be in before the records then; until the end of the transaction nobody sees either.
         """
         left = ""
-        home = None
+        home = beside = None
         if there.offsets is not None:
             home = await self._brokers.coordinator(GROUP, there.offsets.group_id)
-        for node, led in self._by_leader(there.waiting.values(), home).items():
+            # Without KIP-890 what comes late, behind the end, would be taken: so never side by
+            # side with what that end may be asked for.
+            beside = home if self._protected else None
+        for node, led in self._by_leader(there.waiting.values(), beside).items():
+            await self._brokers.open(node)  # So that what is asked now is sent in this order.
             asked = [self._produce(there, node, led)] if led else []
-            if node == home:
+            if node == beside:
                 asked.append(self._send_offsets(there, node))
-            # All are answered before anything else is done: an abort must not meet a late one.
-            for answer in await asyncio.gather(*asked, return_exceptions=True):
-                if isinstance(answer, BaseException):
-                    raise answer
-                left = left or answer
+            left = await _all_done(asked) or left
+        if home is not None and beside is None and not there.waiting:
+            return await self._send_offsets(there, home)
         return left or ("no answer for all partitions" if there.waiting else "")
 
     def _by_leader(self, pieces: Iterable[_Piece], last: int | None) -> dict[int, list[_Piece]]:
@@ -539,6 +550,19 @@ class TransactionWriter:
             if self._moved:
                 await self._brokers.look_again()
                 self._moved = False
+
+
+async def _all_done(asked: Iterable[Coroutine[Any, Any, str]]) -> str:
+    """Why any of it is to be asked again; returns when each was answered, or given up."""
+    left = ""
+    for answer in await asyncio.gather(*asked, return_exceptions=True):
+        if isinstance(answer, BaseException):
+            try:
+                raise answer
+            finally:
+                del answer  # It would refer to itself, and to the batch, for ever.
+        left = left or answer
+    return left
 
 
 def _rounds(pieces: Mapping[Place, list[_Piece]]) -> Iterator[list[_Piece]]:
