@@ -110,9 +110,13 @@ class WorkerAssignment:
         self.membership = membership
         self.partitions = partitions
         self.generation = membership.generation
+        # Read in this order, so decided in it: who had to wait for longest comes first. In the
+        # order of numbers, a worker that dies soon after each of its starts would decide the same
+        # partition each time, and others never.
+        waited = sorted(partitions.values(), key=lambda one: one.store.position.timestamp_ms)
         self.positions = {
-            TP(topic, number): offset
-            for number, partition in partitions.items()
+            TP(topic, partition.number): offset
+            for partition in waited
             for topic, offset in partition.positions.items()
         }
 

@@ -249,3 +249,15 @@ def test_what_is_decided_no_more_is_forgotten(ground: Ground) -> None:
     assert [decider.remembered for decider in ground.deciders] == [3, 3]
     asyncio.run(play())
     assert [decider.remembered for decider in ground.deciders] == [0, 0]
+
+
+def test_the_partition_that_waited_longest_is_read_first() -> None:
+    """A worker that dies soon after each of its starts would decide the same one each time."""
+    owned = {}
+    for number, stored_at_ms in enumerate((30, 10, 20)):
+        there: Any = Nothing()
+        there.position = Position(7, stored_at_ms, "")
+        owned[number] = OwnedPartition(number, there, there, there, {"a": 1, "b": 2})
+    assignment = WorkerAssignment(Membership("group", "member", 1, None), owned)
+    read = [(one.topic, one.partition) for one in assignment.positions]
+    assert read == [(topic, number) for number in (1, 2, 0) for topic in ("a", "b")]
