@@ -28,8 +28,8 @@ class Session(NamedTuple):
 
     A session with peers gives one comparison each, saved as `key-peer`; they share our runs. Those
     of `beside` take turns with it and are saved under their names: the machine drifts.
-    `minutes` is about what it takes on two cores, for the estimate of what is left. A session whose
-    run takes a minute or more is run once, the others three times.
+    `minutes` is about what it takes on two cores, for the estimate of what is left. Beside others a
+    session whose run takes a minute or more is run `once`; the others, and one alone, three times.
     """
 
     key: str
@@ -226,6 +226,8 @@ def run(
             titled = _Titled(progress, session, left_min)
             try:
                 options = _options(session, size, {**known_before, **done})
+                if session.once and only is None:
+                    options = options._replace(runs=1)
                 for key, comparison in _take(ground, session, options, titled):
                     done[key] = comparison
                     report.save(comparison, folder, key)
@@ -256,7 +258,7 @@ def keys_of(session: Session) -> list[str]:
 
 def _options(session: Session, size: Size, known: Sessions) -> Options:
     options = session.options._replace(
-        runs=1 if session.once else size.runs,
+        runs=size.runs,
         requests=size.requests or session.options.requests,
         seconds=size.seconds or session.options.seconds,
         live=size.live,

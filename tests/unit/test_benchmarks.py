@@ -195,6 +195,23 @@ def test_an_interrupted_or_failed_suite_keeps_what_it_has(
     assert "spread-redis" in report.load_keyed(tmp_path)
 
 
+def test_a_session_alone_takes_medians(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three runs also of one that runs once beside all others, for want of time."""
+    asked: list[int] = []
+
+    def session(*args: object, **_: object) -> list[figures.Comparison]:
+        options = args[3]
+        assert isinstance(options, catalogue.Options)
+        asked.append(options.runs)
+        return []
+
+    monkeypatch.setattr(catalogue, "sessions", session)
+    once = [one for one in suite.SESSIONS if one.once][:2]
+    for only in (None, once[0].key):
+        suite.run(lambda *_: None, size=suite.Size(), only=only, folder=tmp_path, sessions=once)
+    assert asked == [1, 1, 3]
+
+
 def test_every_promised_figure_has_a_session() -> None:
     """No target names a session that the suite does not run, nor `--only` one that is not there."""
     keys = {key for session in suite.SESSIONS for key in suite.keys_of(session)}
