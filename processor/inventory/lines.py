@@ -15,7 +15,7 @@ from mypy_extensions import mypyc_attr
 
 from processor.inventory.rules import KNOWN_DIMENSIONS, Rules
 from processor.inventory.state import PartitionState
-from processor.inventory.stock import Level, ProductLocation
+from processor.inventory.stock import Level
 from schemas import limits
 from schemas.codes import Code
 from schemas.messages import LineDetail, RequestLine, ReservationRequest
@@ -164,18 +164,6 @@ def resolve(
     if len(location.levels) > LEVELS_CROWDED:
         state.crowded.add(location)
     return level
-
-
-def target_at(state: PartitionState, request: ReservationRequest, index: int) -> Target | Refusal:
-    """What a line resolves to, by its words."""
-    line = request.lines[index]
-    level = resolve(state, request.organization_id, line, line.dimensions)
-    if not isinstance(level, Level):
-        return level
-    location: ProductLocation = level.location
-    if not location.record_key:
-        location.record_key = state.rules.record_key(*location.key)
-    return Target(level, location.record_key, line_content(request, line))
 
 
 def record_key_of(

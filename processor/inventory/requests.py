@@ -23,13 +23,13 @@ from processor.inventory.lines import (
     line_content,
     line_digest,
     record_key_of,
-    target_at,
+    resolve,
     text_is_valid,
 )
 from processor.inventory.offset_failures import dismiss_offset, retry_offset
 from processor.inventory.reconfigure import configure
 from processor.inventory.state import PartitionState
-from processor.inventory.stock import clamp
+from processor.inventory.stock import Level, clamp
 from schemas import limits
 from schemas.codes import GRANTED, Code
 from schemas.messages import (
@@ -80,8 +80,11 @@ def resolve_line(
     state: PartitionState, request: ReservationRequest, index: int
 ) -> Target | Outcome:
     """What a line resolves to, by its words, or the refusal."""
-    found = target_at(state, request, index)
-    return found if isinstance(found, Target) else holds.refused(found.code, found.message)
+    line = request.lines[index]
+    level = resolve(state, request.organization_id, line, line.dimensions)
+    if not isinstance(level, Level):
+        return holds.refused(level.code, level.message)
+    return Target(level, state.record_key(level.location), line_content(request, line))
 
 
 def decide_request(

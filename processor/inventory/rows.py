@@ -4,13 +4,16 @@ A key is a kind byte, for grouped kinds a group of 12 bytes, then the rest. A va
 array with the format number first; holds and answers have a fixed head before it, so that an index
 or an age is read without decoding.
 
-    P + location(12) + "L" + dimensions              stock leaf: what the ERP and others told of one
-    stock row P + location(12) + "N" + dimensions + 1E + measure   level: total of the holds of one
-    reservation id H + reservation(12) + number(8)                  hold R + request id
-    what a request was answered; E + event id: likewise for events T + organization + 1E +
-    transaction id           ledger of one ERP inventory transaction F + failure id
-    an offset that failed and waits D + forget at(8) + sequence(8)                   remembered ids
-    to forget then C                                                configuration in force
+    P + location(12) + "L" + dimensions          stock leaf: one stock row, as it was told of
+    P + location(12) + "N" + dimensions + 1E + measure   level: total of one reservation id's holds
+    H + reservation(12) + number(8)              hold
+    R + request id                               what a request was answered
+    E + event id                                 likewise for inventory transactions
+    S + organization + 1E + order + 1E + line    what its ERP transactions lost or gained lately
+    T + organization + 1E + transaction id       ledger of one ERP inventory transaction
+    F + failure id                               an offset that failed and waits
+    D + forget at(8) + sequence(8)               remembered ids to forget then
+    C                                            configuration in force
 
 Index rows, kept beside the database only, derived from holds:
 

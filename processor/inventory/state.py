@@ -138,10 +138,15 @@ class PartitionState:
         if self.clock_ms >= location.next_due_ms:
             self.lapse(location)
 
+    def record_key(self, location: ProductLocation) -> bytes:
+        """Key that a record about it must carry."""
+        if not location.record_key:
+            location.record_key = self.rules.record_key(*location.key)
+        return location.record_key
+
     def same_partition(self, one: ProductLocation, other: ProductLocation) -> bool:
         """Whether records about both carry the same key."""
-        rules = self.rules
-        return one is other or rules.record_key(*one.key) == rules.record_key(*other.key)
+        return one is other or self.record_key(one) == self.record_key(other)
 
     def lapse(self, location: ProductLocation) -> None:
         """Stop counting the holds of a product-location whose expiry has come.

@@ -162,7 +162,7 @@ class ProductLocation:
         pools: by availability where crossing levels must not promise a piece twice, else empty.
         next_due_ms: no live hold expires before this.
         lapsed_until_ms: holds due up to this no longer count, swept or not.
-        record_key: key that a record about it must carry; empty until a line asks.
+        record_key: see `PartitionState.record_key`; empty until somebody asks.
         used: number of the trim period in which it was last used.
         targets: keys under which lines resolve to it, to forget them with it.
         leaf_rows: its first stock rows, as they are stored: a lookup is a quarter of what an
