@@ -43,7 +43,7 @@ $(STAMP): requirements.lock pyproject.toml setup.py schemas/_compiled.pyx proces
 		$(BIN)/python -m pip install --disable-pip-version-check -q --no-deps --no-build-isolation -e .
 	@touch $@
 
-run: setup ## Start Kafka, registry, Redis, topics and a worker; Ctrl-C stops what it started
+run: setup ## Start servers, worker, view, gateway and connector; Ctrl-C stops what it started
 	@$(BIN)/holdfast run $(ARGS)
 
 test: setup ## Run the tests, two at a time, on real servers; ARGS=tests/unit: some of them
@@ -58,7 +58,7 @@ lint: setup ## Check style, types and who may import whom
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-cache
 
-demo: setup ## Run the worked example end to end and show it as a table
+demo: setup ## Run ten scenarios end to end and show each as a table
 	@$(BIN)/holdfast demo $(ARGS)
 
 bench: compile ## Measure everything against floors and goals (20 minutes), beside four peers

@@ -3,6 +3,7 @@
 Each has fresh topics, a preparation that is not measured, and one or more processes that are.
 """
 
+import shutil
 import subprocess
 import sys
 import urllib.request
@@ -14,7 +15,7 @@ from typing import Final, NamedTuple, Protocol
 from benchmarks import broker
 from benchmarks.broker import Produced, Progress
 from benchmarks.load import ORGANIZATION, Work
-from benchmarks.programs import Program
+from benchmarks.programs import Program, ProgramEndedError
 from compose.ports import choose_port
 from schemas import topics
 from schemas.codec import Codec
@@ -218,6 +219,11 @@ def build_kstreams(progress: Progress) -> None:
     if jar.exists() and all(path.stat().st_mtime <= jar.stat().st_mtime for path in sources):
         return
     progress("building the Kafka Streams peer with Maven", 0, 1)
+    if shutil.which("mvn") is None or shutil.which("javac") is None:
+        raise ProgramEndedError(
+            "the Kafka Streams peer is built by Maven with a JDK: "
+            "apt-get install maven openjdk-17-jdk-headless"
+        )
     answer = subprocess.run(
         ["mvn", "-B", "-q", "-ntp", "-f", str(KSTREAMS / "pom.xml"), "clean", "package"],
         capture_output=True,
@@ -226,7 +232,7 @@ def build_kstreams(progress: Progress) -> None:
         timeout=BUILD_WITHIN_S,
     )
     if answer.returncode:
-        raise RuntimeError(f"the Kafka Streams peer does not build:\n{answer.stdout[-3000:]}")
+        raise ProgramEndedError(f"the Kafka Streams peer does not build:\n{answer.stdout[-3000:]}")
 
 
 def take_all(

@@ -18,6 +18,7 @@ from typing import Final
 PROCESSES_MAX: Final = 64  # Of one worker: past the cores of a machine they only share them.
 POLL_SECONDS: Final = 0.2
 STOP_SECONDS_MAX: Final = 15.0
+NUMBERED: Final = ("http_port", "web_port", "group_instance_id")  # What no two processes share.
 _ENDING: Final = (signal.SIGTERM, signal.SIGINT)
 
 

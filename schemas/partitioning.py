@@ -1,4 +1,4 @@
-"""Which partition a record belongs to: the unit of ownership and of atomicity (design section 1).
+"""Which partition a record belongs to: the unit of ownership and of atomicity.
 
 Keys are plain UTF-8 text and are hashed with murmur2, as Java, aiokafka and Faust do; librdkafka
 producers must be given `partitioner=murmur2_random`. A producer that hashes otherwise would give

@@ -28,7 +28,8 @@ PARTITIONS_DEFAULT: Final = 8
 
 
 # How long the changelog keeps the mark of a deleted row. A worker's disk that is older than this
-# may hold rows whose deletion it can no longer learn of: it must be wiped, and restored whole.
+# may hold rows whose deletion it can no longer learn of: long before, it is restored whole
+# (`processor.engine.restore`).
 TOMBSTONE_RETENTION_MS: Final = 7 * DAY_MS
 
 

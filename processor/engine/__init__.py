@@ -1,6 +1,6 @@
 """Records and rows, not stock: what Kafka Streams calls exactly-once v2, under Faust.
 
-The cycle, and what is true if the process dies at each step (design section 2, KIP-447):
+The cycle, and what is true if the process dies at each step (KIP-447):
 
 1. Fetch (`sources`): committed records of all partitions; `transport` makes a Faust event of them.
    Dying: nothing happened.

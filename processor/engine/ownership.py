@@ -1,6 +1,6 @@
 """Ownership: what happens when the group gives partitions to this worker, or takes them away.
 
-Replaces Faust's table recovery (its windows W6, W12 and W13 skip or wedge records). On revocation
+Replaces Faust's table recovery, which skips or wedges records when it is interrupted. On revocation
 the cycle stops deciding at once. On assignment every partition, also one that came back, is caught
 up from its changelog, its position is taken from its watermark row, and only then is it read and
 decided again: somebody else may have owned it in between, even if only for a moment. Dying in

@@ -14,7 +14,7 @@ Message = tuple[bytes | None, bytes | None]  # Key and value.
 
 
 class Record(Protocol):
-    """One consumed record, as aiokafka hands it over.
+    """One consumed record (`engine.record_batches.ConsumedRecord`).
 
     Attributes:
         timestamp: broker append time, milliseconds since 1970 UTC.

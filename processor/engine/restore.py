@@ -1,6 +1,6 @@
 """Bringing a partition's rows up to its changelog before it decides.
 
-Order matters (design section 2): first the *stable* committed offsets of the source topics, which
+Order matters: first the *stable* committed offsets of the source topics, which
 waits until every transaction with pending offsets is decided; then the changelog's end, which so
 covers every committed batch; then read_committed up to that end. The watermark row found there, not
 the group offset, says where to read on: it was committed with the rows. If the process dies here
@@ -28,13 +28,11 @@ FETCH_WAIT_MS: Final = 200
 # A changelog ends with the marker of a transaction, which is never handed over: that the position
 # has passed it is seen between two polls.
 POLL_MS: Final = 20
-STALL_SECONDS_MAX: Final = (
-    60.0  # No progress for this long: longer than any transaction stays open.
-)
+STALL_SECONDS_MAX: Final = 60.0  # Without progress: longer than any transaction stays open.
 OFFSETS_TIMEOUT_S: Final = 30.0
-# A tombstone may be compacted away delete.retention.ms (a day) after it was written. A database
-# older than half of that could keep rows that were deleted meanwhile, so it is rebuilt instead of
-# caught up.
+# A tombstone may be compacted away delete.retention.ms after it was written: 7 days in topics of
+# our making, a day by Kafka's default. A database older than half of the latter could keep rows
+# that were deleted meanwhile, so it is rebuilt instead of caught up.
 POSITION_AGE_MS_MAX: Final = 12 * 3_600_000
 
 log = structlog.get_logger(__name__)

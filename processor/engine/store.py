@@ -47,7 +47,7 @@ class Position(msgspec.Struct, frozen=True):
 
     Attributes:
         offset: next changelog offset to apply.
-        timestamp_ms: broker time of the last record applied; tells how old an old copy is.
+        timestamp_ms: when the last record applied was written; tells how old an old copy is.
         topic_id: incarnation of the changelog topic the offset belongs to.
 
     """

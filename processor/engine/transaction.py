@@ -11,8 +11,8 @@ request, and with transactions that protect themselves (KIP-890, Kafka 4) a comm
 in all: records, offsets, end. Four partitions and three topics: 2 ms instead of 8, and a fifth of
 the CPU, on both sides. On older clusters two more requests name the partitions and the group.
 
-If the process dies: before the end was asked for, the coordinator aborts the transaction, at the
-latest when the next incarnation fences this one; after it was answered, the markers are written
+If the process dies: before the end was asked for, the coordinator aborts the transaction, when it
+times out or the next incarnation fences this one; after it was answered, the markers are written
 whatever happens here. Between the two the next owner finds out which by the committed offsets.
 
 The generation sent along is the one under which the batch was fetched (KIP-447), captured with the
