@@ -225,9 +225,8 @@ def run(
         for session in wanted:
             titled = _Titled(progress, session, left_min)
             try:
-                options = _options(session, size, {**known_before, **done})
-                if session.once and only is None:
-                    options = options._replace(runs=1)
+                runs = 1 if session.once and only is None else size.runs
+                options = _options(session, size, {**known_before, **done})._replace(runs=runs)
                 for key, comparison in _take(ground, session, options, titled):
                     done[key] = comparison
                     report.save(comparison, folder, key)
@@ -258,7 +257,6 @@ def keys_of(session: Session) -> list[str]:
 
 def _options(session: Session, size: Size, known: Sessions) -> Options:
     options = session.options._replace(
-        runs=size.runs,
         requests=size.requests or session.options.requests,
         seconds=size.seconds or session.options.seconds,
         live=size.live,

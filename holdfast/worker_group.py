@@ -11,28 +11,31 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
 from types import FrameType
-from typing import Final
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from processor.settings import WorkerSettings
 
 PROCESSES_MAX: Final = 64  # Of one worker: past the cores of a machine they only share them.
 POLL_SECONDS: Final = 0.2
 STOP_SECONDS_MAX: Final = 15.0
-NUMBERED: Final = ("http_port", "web_port", "group_instance_id")  # What no two processes share.
 _ENDING: Final = (signal.SIGTERM, signal.SIGINT)
 
 
-def options_of(number: int, given: Mapping[str, object], data_dir: Path) -> list[str]:
-    """Options of one process: the worker's, but for what must be its own.
+def options_of(number: int, given: Mapping[str, object], settings: "WorkerSettings") -> list[str]:
+    """Options of one process: those that were given, but for what must be its own.
 
     `number` counts from 0; ports follow each other, the directory and the instance id carry it.
+    These come from the settings: the environment may have said them, and is the processes' too.
     """
-    own: dict[str, object] = {**given, "data_dir": data_dir / f"process-{number + 1}"}
-    for port in ("http_port", "web_port"):
-        if own.get(port):
-            own[port] = int(str(own[port])) + number
-    if own.get("group_instance_id"):
-        own["group_instance_id"] = f"{own['group_instance_id']}-{number + 1}"
+    own: dict[str, object] = {**given, "data_dir": settings.data_dir / f"process-{number + 1}"}
+    if settings.http_port:
+        own["http_port"] = settings.http_port + number
+    if settings.web_port:
+        own["web_port"] = settings.web_port + number
+    if settings.group_instance_id:
+        own["group_instance_id"] = f"{settings.group_instance_id}-{number + 1}"
     names = {"bootstrap_servers": "bootstrap"}
     flags = ["--standby"] if own.pop("standby", None) else []
     return flags + [

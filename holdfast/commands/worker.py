@@ -7,7 +7,7 @@ from typing import Annotated
 import msgspec
 import typer
 
-from holdfast.worker_group import NUMBERED, PROCESSES_MAX, options_of, run_processes
+from holdfast.worker_group import PROCESSES_MAX, options_of, run_processes
 
 EXIT_USAGE = 2
 
@@ -92,10 +92,7 @@ def worker(
         typer.secho("Start a stack with `holdfast stack up`, or give --bootstrap.", err=True)
         raise typer.Exit(EXIT_USAGE) from error
     if processes > 1:
-        # Whether it came by option or by environment: each process needs its own.
-        numbered = {name: getattr(settings, name) for name in NUMBERED}
-        own = {**given, **numbered}
-        group = [options_of(number, own, settings.data_dir) for number in range(processes)]
+        group = [options_of(number, given, settings) for number in range(processes)]
         raise typer.Exit(run_processes(group))
     configure_logging(settings.log_format)
     from holdfast.wiring import stock_domain  # noqa: PLC0415

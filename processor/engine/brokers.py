@@ -149,14 +149,10 @@ class Brokers:
         """Connect to the broker, unless that was done.
 
         Raises:
-            Unreachable: it cannot be.
+            Unreachable: it cannot be; the client has logged why.
 
         """
-        try:
-            is_open = await self._client.ready(node)
-        except (KafkaError, OSError, TimeoutError) as error:
-            raise Unreachable(f"broker {node}: {error!r}") from error
-        if not is_open:
+        if not await self._client.ready(node):
             raise Unreachable(f"broker {node} takes no connection")
 
     async def ask(self, node: int | None, request: RequestStruct) -> Any:

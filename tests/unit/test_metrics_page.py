@@ -25,10 +25,15 @@ def families() -> list[Metric]:
     return [one for one in found if one.name.startswith("holdfast_")]
 
 
+def scraped_name(family: Metric) -> str:
+    """Name as a scrape tells it, without labels."""
+    return family.name + ("_total" if family.type == "counter" else "")
+
+
 @pytest.mark.parametrize("family", families(), ids=lambda one: one.name)
 def test_every_metric_is_on_the_page(family: Metric) -> None:
     """Name as it is scraped, kind, and meaning in the words of the code."""
-    name = family.name + ("_total" if family.type == "counter" else "")
+    name = scraped_name(family)
     meaning = family.documentation.rstrip(".")
     rows = [line for line in PAGE.splitlines() if line.startswith((f"| `{name}`", f"| `{name}{{"))]
     assert f"{family.type} | {meaning} |" in [row.split(" | ", 1)[1] for row in rows]
@@ -36,6 +41,6 @@ def test_every_metric_is_on_the_page(family: Metric) -> None:
 
 def test_the_page_names_no_other_metric() -> None:
     """What it says of a metric is about one that there is."""
-    known = {one.name + ("_total" if one.type == "counter" else "") for one in families()}
+    known = {scraped_name(one) for one in families()}
     told = {word.strip("`|{,;. ").split("{")[0] for word in PAGE.split() if "holdfast_" in word}
     assert told <= known
