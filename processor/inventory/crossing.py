@@ -193,6 +193,14 @@ class Pool:
         fill, exact = self._fill(mask, node, net, edges_max)
         return Fit(quantity <= fill, fill, not exact, net)
 
+    def unfilled(self, edges_max: int = EDGES_MAX) -> int:
+        """How much of what is held cannot be filled, single leaves apart; 0 past the bound."""
+        if self._is_larger_than(edges_max):
+            return 0
+        if self._filling is None:
+            self._filling = _Filling(self)
+        return self._filling.unfilled()
+
     def _charge(self, values: Sequence[str | None], fixed: int, delta: int) -> None:
         for mask in self._levels:
             if mask & fixed == mask:
@@ -435,11 +443,16 @@ class _Filling:
             del self._left[leaf]
             self._takers.pop(leaf, None)
 
+    def unfilled(self) -> int:
+        """What is held beyond what a largest flow fills."""
+        if self._unfilled:
+            self._push(self._unfilled)
+        return sum(self._unfilled.values())
+
     def room_for(self, leaves: Collection[Leaf], cap: int) -> int:
         """The most that can be filled from these leaves, up to `cap`, and every hold as before."""
-        wanted = self._unfilled
-        if wanted:
-            self._push(wanted)
+        if self._unfilled:
+            self._push(self._unfilled)
         self._leaves_of = leaves
         asking = {_ASKING: cap}
         self._push(asking)

@@ -88,7 +88,7 @@ def _level_of(state: PartitionState, key: bytes, value: bytes, hold: row.Hold) -
     if location is None:
         words = row.decode_place(hold)
         values = state.rules.partition_values(words.dimensions)
-        assert values is not None, "the partition rule never changes in place"
+        assert values is not None, "the partition rule changes only where nothing is held"
         location = state.location(words.organization_id, words.product_id, values)
         state.lapse(location)  # Where nothing is due it need not look; here something is.
     else:

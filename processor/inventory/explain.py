@@ -12,6 +12,8 @@ from processor.inventory.state import PartitionState
 from processor.inventory.stock import Level, clamp
 from schemas.messages import ResultDetail, Term
 
+# Nodes of a product-location whose terms are kept in step with its stock rows.
+EXPLAINED_MAX: Final = 64
 NEXT_FREE_LOOKED_AT_MAX: Final = 64  # Expiries looked at for the next that would help here.
 
 
@@ -45,10 +47,11 @@ def _terms(state: PartitionState, level: Level, node: NodeKey, free: int) -> lis
     key = (availability.number, node)
     supply = location.explained.get(key)
     if supply is None:
-        supply = _supply(state, level, node)
-        location.explained[key] = supply
-    terms = [Term(name, clamp(quantity)) for name, quantity in supply]
-    held = free - sum(quantity for _, quantity in supply)
+        if len(location.explained) >= EXPLAINED_MAX:
+            location.explained.clear()
+        supply = location.explained[key] = _supply(state, level, node)
+    terms = [Term(name, clamp(quantity)) for name, quantity in supply.items() if quantity]
+    held = free - sum(supply.values())
     counted = [name for name in state.rules.reservation_measures if name in availability.terms]
     for name in counted[1:]:
         quantity = availability.terms[name] * _held_below(level, name, node)
@@ -59,7 +62,7 @@ def _terms(state: PartitionState, level: Level, node: NodeKey, free: int) -> lis
     return terms
 
 
-def _supply(state: PartitionState, level: Level, node: NodeKey) -> list[tuple[str, int]]:
+def _supply(state: PartitionState, level: Level, node: NodeKey) -> dict[str, int]:
     """Signed sums of the stock rows below a node, in the order of the formula."""
     availability = state.rules.availabilities[level.measure.availability]
     sums = {name: 0 for name in availability.terms if name not in state.rules.reservation_measures}
@@ -72,7 +75,7 @@ def _supply(state: PartitionState, level: Level, node: NodeKey) -> list[tuple[st
         for name, quantity in leaf.quantities.items():
             if name in sums:
                 sums[name] += availability.terms[name] * quantity
-    return [(name, quantity) for name, quantity in sums.items() if quantity]
+    return sums
 
 
 def _held_below(level: Level, measure: str, node: NodeKey) -> int:

@@ -22,6 +22,7 @@ from schemas.messages import LineDetail, RequestLine, ReservationRequest, Result
 Outcome = tuple[int, Level | None, int, int, int, ResultDetail | None]
 NO_DETAIL: Final = LineDetail()
 QUANTITY_MAX: Final = limits.QUANTITY_MAX
+_NO_ROOM: Final = "the total of all holds there would be out of range"
 
 
 class FoundHold(NamedTuple):
@@ -79,6 +80,8 @@ def reserve(
         granted = available
         if granted < minimum:
             return _insufficient(state, level, quantity)
+    if not level.has_room(granted):
+        return refused(Code.QUANTITY_OUT_OF_RANGE, _NO_ROOM)
     state.charge(level, granted)
     hold = row.with_changes(
         _new_hold(state, request, line, level), quantity=granted, expires_at_ms=expires_at_ms
@@ -159,12 +162,11 @@ def expiry_of(state: PartitionState, channel: str, detail: LineDetail) -> int | 
 def give_back(state: PartitionState, level: Level, quantity: int, order_id: str = "") -> Outcome:
     """Take back from the holds of a level: those of the order first, then the oldest."""
     taken = sum(part.quantity for part in take(state, level, quantity, order_id))
-    return given_back(state, level, -1, taken, quantity)
+    return _given_back(level, -1, taken, quantity)
 
 
-def given_back(state: PartitionState, level: Level, number: int, taken: int, asked: int) -> Outcome:
+def _given_back(level: Level, number: int, taken: int, asked: int) -> Outcome:
     """Answer to a give-back: what was asked beyond what was held is invalid."""
-    del state
     available = clamp(level.available())
     if taken == asked:
         return (Code.ACCEPTED, level, number, taken, available, None)
@@ -193,7 +195,7 @@ def take(state: PartitionState, level: Level, quantity: int, order_id: str = "")
 
 
 def _take_oldest(state: PartitionState, level: Level, left: int, taken: list[Taken]) -> None:
-    """Take from live holds by age. Remembers how far all are gone: a next search starts there."""
+    """Take from live holds by age. Remembers how far none is live: a next search starts there."""
     taken_before = {part.found.key for part in taken}
     gone_so_far = True
     for key, _ in state.rows.scan(level.group, level.oldest):
@@ -201,12 +203,13 @@ def _take_oldest(state: PartitionState, level: Level, left: int, taken: list[Tak
         if value is None:
             continue  # Deleted while the scan was under way.
         found = FoundHold(key, int.from_bytes(key[13:], "big"), value, row.decode_hold(value))
-        if key in taken_before or not found.is_live(state.clock_ms):
+        if key in taken_before:
             gone_so_far = False
             continue
-        part = _take_part(state, level, found, left, taken)
-        left -= part
-        gone_so_far = gone_so_far and part == found.hold.quantity
+        if found.is_live(state.clock_ms):
+            part = _take_part(state, level, found, left, taken)
+            left -= part
+            gone_so_far = gone_so_far and part == found.hold.quantity
         if gone_so_far:
             level.oldest = key
         if not left:
@@ -302,7 +305,7 @@ def release(state: PartitionState, line: RequestLine, level: Level) -> Outcome:
     asked = line.quantity or found.hold.quantity
     taken = min(asked, found.hold.quantity)
     reduce_hold(state, level, found, taken)
-    return given_back(state, level, found.number, taken, asked)
+    return _given_back(level, found.number, taken, asked)
 
 
 # Changes of one hold.
@@ -321,6 +324,10 @@ def revive(state: PartitionState, level: Level, found: FoundHold, *, check: bool
     if state.clock_ms >= hold.expires_at_ms + state.rules.grace_ms:
         return Code.HOLD_EXPIRED
     if check and hold.quantity > level.available():
+        return Code.HOLD_EXPIRED
+    if found.key <= level.oldest:
+        level.oldest = b""
+    if hold.state == row.LAPSED and not level.has_room(hold.quantity):
         return Code.HOLD_EXPIRED
     if hold.state == row.LIVE:
         state.charge_unswept(level, -hold.quantity)  # Its row has not been swept.
@@ -341,11 +348,14 @@ def prolong(
     found = named_hold(state, line, level)
     if not isinstance(found, FoundHold):
         return found
+    checked = found.hold.checked and (line.check_availability or found.is_live(state.clock_ms))
     code = revive(state, level, found, check=line.check_availability)
     if code is not None:
         return unknown(level, code, 0, "the hold has expired and cannot be had back")
     assert expires_at_ms is not None
-    changed = row.with_changes(found.hold, state=row.LIVE, expires_at_ms=expires_at_ms)
+    changed = row.with_changes(
+        found.hold, state=row.LIVE, expires_at_ms=expires_at_ms, checked=checked
+    )
     state.put_hold(level, found.key, changed, found.value)
     explained = _accepted_detail(state, request, level, expires_at_ms)
     available = clamp(level.available())
@@ -368,6 +378,8 @@ def amend(
     more = line.quantity - found.hold.quantity
     if more > 0 and line.check_availability and more > level.available():
         return _insufficient(state, level, more)
+    if not level.has_room(more):
+        return refused(Code.QUANTITY_OUT_OF_RANGE, _NO_ROOM)
     state.charge(level, more)
     checked = found.hold.checked and (more <= 0 or line.check_availability)
     changed = row.with_changes(found.hold, quantity=line.quantity, checked=checked)
@@ -400,12 +412,17 @@ def transfer(
     level.charge(found.hold.quantity)
     if short:
         return _insufficient(state, target, quantity)
+    if not target.has_room(quantity):
+        return refused(Code.QUANTITY_OUT_OF_RANGE, _NO_ROOM)
     state.charge(level, -found.hold.quantity)
     state.charge(target, quantity)
     state.delete_hold(found.key, found.value)
-    changes = {"external_reference": detail.external_reference} if detail.external_reference else {}
     moved = row.with_changes(
-        found.hold, place=row.raw(target.place_row), quantity=quantity, **changes
+        found.hold,
+        place=row.raw(target.place_row),
+        quantity=quantity,
+        external_reference=detail.external_reference or found.hold.external_reference,
+        checked=found.hold.checked and line.check_availability,
     )
     state.put_hold(target, row.hold_key(target.reservation, number), moved, None)
     explained = _accepted_detail(state, request, target, moved.expires_at_ms)

@@ -74,7 +74,7 @@ def decide_plain(state: PartitionState, plain: Plain) -> Grant | None:
         return None
     level = target.level
     state.touch(level.location)
-    if checked and quantity > level.available():
+    if (checked and quantity > level.available()) or not level.has_room(quantity):
         return None
     state.charge(level, quantity)
     available = clamp(level.available())

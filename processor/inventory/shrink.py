@@ -37,13 +37,20 @@ def answer(state: PartitionState, lowered: Iterable[Lowered]) -> None:
             continue
         told.add(key)
         path = entry.location.path(entry.availability, node)
-        short = -min(one.free for one in path)
+        short = max(-min(one.free for one in path), _unfilled(entry))
         if short <= 0:
             continue
         state.events.append(_supply_short(state, entry, short))
         if state.rules.configuration.supply_shrink != _KEEP:
             for one in reversed(path):
                 _shorten(state, entry, one)
+            _shorten_crossing(state, entry)
+
+
+def _unfilled(entry: Lowered) -> int:
+    """What holds at levels that cross lack, though there is enough at each level by itself."""
+    pools = entry.location.pools
+    return pools[entry.availability].unfilled() if pools else 0
 
 
 def _supply_short(state: PartitionState, entry: Lowered, short: int) -> InventoryEvent:
@@ -66,34 +73,60 @@ def _shorten(state: PartitionState, entry: Lowered, node: Node) -> None:
     """Take from the holds at or below a node until there is enough for the rest."""
     if node.free >= 0:
         return
+    for found, level in _candidates(state, entry, node):
+        if node.free >= 0:
+            return
+        _reduce(state, level, found, min(found.hold.quantity, -node.free))
+
+
+def _shorten_crossing(state: PartitionState, entry: Lowered) -> None:
+    """Take from the holds whose part would help the others, until all can be filled."""
+    short = _unfilled(entry)
+    if not short:
+        return
+    for found, level in _candidates(state, entry):
+        level.charge(-found.hold.quantity)
+        helped = short - _unfilled(entry)
+        level.charge(found.hold.quantity)
+        if helped:
+            _reduce(state, level, found, helped)
+            short -= helped
+        if not short:
+            return
+
+
+def _candidates(
+    state: PartitionState, entry: Lowered, node: Node | None = None
+) -> list[tuple[FoundHold, Level]]:
+    """Live holds under the availability, at or below the node if there is one; who loses first."""
     by_priority = state.rules.configuration.supply_shrink == "priority"
     candidates = [
         (found.hold.priority if by_priority else 0, -found.number, level.reservation, found, level)
         for level in entry.location.levels.values()
         if any(
-            number == entry.availability and sign < 0 and node in path
+            number == entry.availability and sign < 0 and (node is None or node in path)
             for number, path, sign in level.effects
         )
         for found in _live_holds(state, level)
     ]
     candidates.sort(key=lambda candidate: candidate[:3])
-    for _, _, _, found, level in candidates:
-        if node.free >= 0:
-            return
-        quantity = min(found.hold.quantity, -node.free)
-        holds.reduce_hold(state, level, found, quantity)
-        state.events.append(
-            hold_event(
-                state,
-                "HOLD_SHORT",
-                Code.INSUFFICIENT_STOCK,
-                level=level,
-                number=found.number,
-                hold=found.hold,
-                quantity=quantity,
-                message="the supply fell below what was held",
-            )
+    return [(found, level) for _, _, _, found, level in candidates]
+
+
+def _reduce(state: PartitionState, level: Level, found: FoundHold, quantity: int) -> None:
+    holds.reduce_hold(state, level, found, quantity)
+    state.events.append(
+        hold_event(
+            state,
+            "HOLD_SHORT",
+            Code.INSUFFICIENT_STOCK,
+            level=level,
+            number=found.number,
+            hold=found.hold,
+            quantity=quantity,
+            message="the supply fell below what was held",
         )
+    )
 
 
 def _live_holds(state: PartitionState, level: Level) -> Iterable[FoundHold]:

@@ -2,7 +2,7 @@
 
 The rule: every change of a row or a sum goes through here, so that a basket that fails, or a dry
 run, can be taken back to the last number (`begin`, `undo`). Totals of levels are written once per
-batch, in `flush`, however often they changed: the holds themselves are written at once.
+batch, in `checkpoint`, however often they changed: the holds themselves are written at once.
 
 If the process dies at any point, all of this is lost together, and made again from the committed
 rows.
@@ -326,19 +326,23 @@ class PartitionState:
                 self.rows.put(level.row_key, level.row_head + _encode(stored))
             else:
                 self.rows.delete(level.row_key)
+                if level.location.crossing and not self.rules.crossing:
+                    self.crowded.add(level.location)
             level.dirty = False
             level.location.dirty_levels -= 1
         self._dirty = []
 
     def _thin_out(self) -> None:
-        """Forget product-locations with many levels that were only asked about.
+        """Forget product-locations with many levels that were only asked about, or crossed once.
 
-        Requests for made-up dimension values must not fill the memory. Done right behind the
-        totals, when every product-location is what its rows say.
+        Requests for made-up dimension values must not fill the memory; and whose levels crossed
+        only by holds that have gone decides as after a restart. Done right behind the totals, when
+        every product-location is what its rows say.
         """
         for location in self.crowded:
-            used = sum(1 for level in location.levels.values() if level.reserved or level.unswept)
-            if 2 * used < len(location.levels) and location.key in self.locations:
+            used = [one for one in location.levels.values() if one.reserved or one.unswept]
+            is_crowded = 2 * len(used) < len(location.levels)
+            if location.key in self.locations and (is_crowded or location.crosses_no_more(used)):
                 del self.locations[location.key]
                 self._drop(location)
         self.crowded.clear()

@@ -63,7 +63,7 @@ class Level:
         checked: the part of the path that a grant looks at: all of it, or the last node in
             independent mode.
         effects: (availability, path, sign) for every availability that counts the measure.
-        oldest: key of a hold row before which no live hold is left.
+        oldest: key of a hold row up to which no hold is live.
 
     """
 
@@ -132,6 +132,10 @@ class Level:
             return pools[self.measure.availability].fit(self.node, free).available
         return free
 
+    def has_room(self, quantity: int) -> bool:
+        """Whether so much more can be held here, checked or not: a row's sum has a bound."""
+        return self.reserved + self.unswept + quantity <= limits.QUANTITY_SUM_MAX
+
     def is_bounded(self) -> bool:
         """Whether crossing levels made the check stop at its bound of work, short of an answer."""
         pools = self.location.pools
@@ -167,7 +171,7 @@ class ProductLocation:
         targets: keys under which lines resolve to it, to forget them with it.
         leaf_rows: its first stock rows, as they are stored: a lookup is a quarter of what an
             on-hand change costs.
-        explained: supply terms of a node, until the stock changes.
+        explained: by availability and node, what each measure of its stock rows adds.
 
     """
 
@@ -220,7 +224,7 @@ class ProductLocation:
         width = len(self.rules.hierarchy)
         has_pools = crossing and self.rules.hierarchical and width <= WIDTH_MAX
         self.pools: list[Pool] = [Pool(width) for _ in self.trees] if has_pools else []
-        self.explained: dict[tuple[int, NodeKey], list[tuple[str, int]]] = {}
+        self.explained: dict[tuple[int, NodeKey], dict[str, int]] = {}
 
     def load(self, rows: Iterable[tuple[bytes, bytes]]) -> None:
         """Add up the rows of the product-location's group.
@@ -268,6 +272,13 @@ class ProductLocation:
             level.bind()
             reserved, level.reserved = level.reserved, 0
             level.charge(reserved)
+
+    def crosses_no_more(self, used: Iterable[Level]) -> bool:
+        """Whether its levels crossed, and those in use no longer do."""
+        rules = self.rules
+        return self.crossing != rules.crossing and all(
+            rules.is_in_hierarchy(level.place.dimensions) for level in used
+        )
 
     def _add_leaves(self, leaves: Iterable[row.Leaf]) -> None:
         for leaf in leaves:
@@ -319,7 +330,10 @@ class ProductLocation:
             if self.pools:
                 leaf = tuple(value or "" for value in key)
                 self.pools[availability].supply(leaf, sign * quantity)
-        self.explained.clear()
+        signs = dict(effects)
+        for (availability, above), sums in self.explained.items():
+            if availability in signs and self.is_below(dimensions, above):
+                sums[measure] += signs[availability] * quantity
 
     def is_below(self, dimensions: Mapping[str, str], node: NodeKey) -> bool:
         """Whether these dimension values lie at a node or below it."""

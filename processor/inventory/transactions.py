@@ -86,8 +86,12 @@ def _available(state: PartitionState, own: offsets.Located | Refusal) -> int:
     location, dimensions = own
     state.touch(location)
     availability = rules.reservation_measures[rules.default_measure].availability
-    path = location.path(availability, location.node_of(dimensions))
-    return clamp(min(node.free for node in path) if rules.hierarchical else path[-1].free)
+    node = location.node_of(dimensions)
+    path = location.path(availability, node)
+    free = min(one.free for one in path) if rules.hierarchical else path[-1].free
+    if location.pools and free > 0:
+        free = location.pools[availability].fit(node, free).available
+    return clamp(free)
 
 
 def _decide(

@@ -240,7 +240,7 @@ WARNINGS: list[tuple[Callable[[dict[str, Any]], object], str, str]] = [
     (
         lambda d: iv(d)["availabletoreserve"].remove("-iv.softreserved"),
         "reservation.mapping.iv.softreserved",
-        "more than can be promised",
+        "promised again and again",
     ),
     (lambda d: d["offset"].update(modifier="on-order"), AFR, "does not subtract onorder"),
     (

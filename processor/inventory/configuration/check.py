@@ -202,8 +202,8 @@ def _own_term(
     elif not signs:
         yield _warning(
             path,
-            f"`{availability}` does not subtract `{measure}`, so its formula shows more than can "
-            "be promised",
+            f"`{availability}` does not subtract `{measure}`: reservations never reduce it, and "
+            "the same stock is promised again and again",
             f"add the term -{measure}",
         )
 

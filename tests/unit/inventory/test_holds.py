@@ -4,8 +4,8 @@ import msgspec
 import pytest
 
 from processor.engine.ports import TickWish
-from processor.inventory import expiry
-from processor.inventory.configuration import Configuration, Expiry, default
+from processor.inventory import expiry, rows as row
+from processor.inventory.configuration import Configuration, Expiry, default, to_json
 from schemas.codes import Code
 from schemas.messages import RequestOptions
 from tests.support.partition import RED, RED_SMALL, UNIT, WAREHOUSE, Partition, line, pieces
@@ -333,9 +333,7 @@ def test_the_next_moment_at_which_stock_frees_is_told() -> None:
 
 def test_crossing_levels_never_promise_a_piece_twice() -> None:
     """In subset mode red and small are checked against each other where they cross."""
-    document = default()
-    reservation = msgspec.structs.replace(document.reservation, mode="subset")
-    partition = Partition(msgspec.structs.replace(document, reservation=reservation))
+    partition = Partition(in_subset_mode())
     small = WAREHOUSE | {"sizeid": "small"}
     partition.stock(5)
     partition.stock(5, dimensions=BLUE_SMALL | {"sizeid": "large"})
@@ -344,6 +342,156 @@ def test_crossing_levels_never_promise_a_piece_twice() -> None:
     assert partition.reserve(5, dimensions=WAREHOUSE | {"colorid": "blue"}).code == Code.ACCEPTED
     partition.restart()
     assert partition.available(RED) == 0
+
+
+def in_subset_mode(policy: str = "keep-and-alert") -> Configuration:
+    """Levels cross; what happens to holds when the supply shrinks."""
+    document = default()
+    reservation = msgspec.structs.replace(document.reservation, mode="subset")
+    return msgspec.structs.replace(document, reservation=reservation, supply_shrink=policy)
+
+
+@pytest.mark.parametrize(
+    ("policy", "short", "left"), [("keep-and-alert", [], 5), ("newest-first", ["new"], 0)]
+)
+def test_supply_that_shrinks_under_crossing_holds_is_told(
+    policy: str, short: list[str], left: float
+) -> None:
+    """Each level has enough by itself, but two holds are left with one leaf: that is not silent."""
+    partition = Partition(in_subset_mode(policy))
+    small, large = WAREHOUSE | {"sizeid": "small"}, {"sizeid": "large"}
+    partition.stock(5)
+    partition.stock(5, dimensions=RED_SMALL | large)
+    partition.stock(10, dimensions=BLUE_SMALL | large)
+    old = partition.reserve(5, dimensions=RED)
+    new = partition.reserve(5, dimensions=small)
+    partition.stock(-5, dimensions=RED_SMALL | large)
+    told = [event for event in partition.events if event.event_type == "SUPPLY_SHORT"]
+    assert [pieces(event.quantity) for event in told] == [5]
+    names = {old.hold_id: "old", new.hold_id: "new"}
+    lost = [event for event in partition.events if event.event_type == "HOLD_SHORT"]
+    assert [names[event.hold_id] for event in lost] == short
+    assert pieces(partition.release(new.hold_id, dimensions=small).quantity) == left
+
+
+def test_supply_that_shrinks_beside_crossing_holds_is_not_told() -> None:
+    """As long as a flow fills every hold, nothing is short, however it did so before."""
+    partition = Partition(in_subset_mode("newest-first"))
+    large = {"sizeid": "large"}
+    partition.stock(5)
+    partition.stock(5, dimensions=RED_SMALL | large)
+    partition.stock(10, dimensions=BLUE_SMALL)
+    partition.reserve(5, dimensions=RED)
+    partition.reserve(5, dimensions=WAREHOUSE | {"sizeid": "small"})
+    partition.stock(-5, dimensions=RED_SMALL | large)
+    assert [event.event_type for event in partition.events] == ["TRANSACTION"]
+
+
+def test_an_event_tells_what_could_be_promised_where_levels_cross() -> None:
+    """Its `available` is what a request would be told, not the least of the sums."""
+    partition = Partition(in_subset_mode())
+    partition.stock(5)
+    partition.stock(5, dimensions=BLUE_SMALL | {"sizeid": "large"})
+    partition.reserve(5, dimensions=WAREHOUSE | {"sizeid": "small"})
+    partition.reserve(3, dimensions=RED, check=False)
+    event = partition.stock(2)
+    assert pieces(event.available) == partition.available()
+
+
+def test_levels_that_no_longer_cross_decide_as_after_a_restart() -> None:
+    """When the last hold across the hierarchy has gone, nothing is left of it in memory."""
+    document = in_subset_mode()
+    partition = Partition(document)
+    partition.stock(10)
+    partition.stock(100, dimensions=BLUE_SMALL)
+    partition.stock(100, dimensions=RED_SMALL | {"sizeid": "large"})
+    partition.reserve(1, dimensions=WAREHOUSE | {"sizeid": "small"}, expires_in_ms=1_000)
+    reservation = msgspec.structs.replace(document.reservation, mode="prefix")
+    prefix = msgspec.structs.replace(document, reservation=reservation, version=2)
+    options = RequestOptions(configuration=to_json(prefix))
+    partition.ask("CONFIGURE", [], options=options, key=None)
+    partition.reserve(120, dimensions=BLUE_SMALL, check=False)
+    assert partition.available() < 0
+    partition.now_ms += 1_000
+    partition.tick()
+    before = partition.available()
+    partition.restart()
+    assert partition.available() == before == 10
+
+
+def test_lapsed_holds_are_waded_through_once() -> None:
+    """Of 300 holds in their grace, a second give-back looks at none; one that revives is found."""
+    partition = Partition(with_grace())
+    lapsing = [partition.reserve(1, expires_in_ms=1_000, check=False) for _ in range(300)]
+    live = partition.reserve(5, check=False)
+    partition.now_ms += 1_000
+    undo = {"reservation_id": live.reservation_id}
+    partition.line("UNRESERVE", 1, **undo)
+    get, looked_up = partition.rows.get, list[bytes]()
+    partition.rows.get = lambda key: looked_up.append(key) or get(key)  # type: ignore[method-assign, func-returns-value]
+    partition.line("UNRESERVE", 1, **undo)
+    assert len([key for key in looked_up if key[:1] == b"H"]) < 100
+    partition.line("CONFIRM", 0, hold_id=lapsing[0].hold_id, check=False)
+    partition.line("UNRESERVE", 1, **undo)
+    assert pieces(partition.release(live.hold_id).quantity) == 3
+
+
+LARGEST = 10**12 - 1  # Pieces of one request.
+
+
+def test_what_is_held_without_check_has_a_bound() -> None:
+    """One level holds up to 2**62 millionths: beyond it every way to hold more is refused."""
+    partition = Partition()
+    held = partition.reserve(LARGEST, check=False)
+    for _ in range(3):
+        assert partition.reserve(LARGEST, check=False).code == Code.ACCEPTED
+    assert partition.reserve(LARGEST, check=False).code == Code.QUANTITY_OUT_OF_RANGE
+    other = partition.reserve(LARGEST, dimensions=BLUE_SMALL, check=False)
+    moved = partition.line(
+        "TRANSFER",
+        0,
+        dimensions=BLUE_SMALL,
+        hold_id=other.hold_id,
+        target_dimensions=RED_SMALL,
+        check=False,
+    )
+    assert moved.code == Code.QUANTITY_OUT_OF_RANGE
+    assert partition.reserve(4 * 10**11, check=False).code == Code.ACCEPTED
+    partition.release(held.hold_id, LARGEST - 1)
+    for _ in range(2):
+        partition.reserve(4 * 10**11, check=False)
+    grown = partition.line("AMEND", LARGEST, hold_id=held.hold_id, check=False)
+    assert grown.code == Code.QUANTITY_OUT_OF_RANGE
+    partition.restart()
+    assert partition.available() < 0
+
+
+@pytest.mark.parametrize("way", ["plain", "long", "basket"])
+def test_the_bound_of_what_is_held_is_the_same_on_every_way(way: str) -> None:
+    """A plain request, one with rare fields and a basket are refused at the same total."""
+    partition = Partition()
+    for _ in range(4):
+        partition.reserve(LARGEST, check=False)
+    rare = {"external_reference": "x"} if way == "long" else {}
+    lines = [line(LARGEST, check=False, **rare)] * (2 if way == "basket" else 1)
+    result = partition.ask("RESERVE", lines)
+    assert {one.code for one in result.lines} == {Code.QUANTITY_OUT_OF_RANGE}
+
+
+@pytest.mark.parametrize("check", [True, False])
+def test_a_hold_remembers_whether_all_of_it_was_checked(check: bool) -> None:
+    """Moved, or taken back to life, without a check it no longer counts as checked."""
+    partition = Partition(with_grace())
+    partition.stock(10)
+    moved = partition.reserve(1)
+    lapsed = partition.reserve(1, expires_in_ms=1_000)
+    partition.stock(10, dimensions=BLUE_SMALL)
+    move = {"hold_id": moved.hold_id, "target_dimensions": BLUE_SMALL, "check": check}
+    assert partition.line("TRANSFER", 0, **move).code == Code.ACCEPTED
+    partition.now_ms += 1_000
+    assert partition.line("CONFIRM", 0, hold_id=lapsed.hold_id, check=check).code == Code.ACCEPTED
+    rows = partition.rows.rows.items()
+    assert {row.decode_hold(value).checked for key, value in rows if key[:1] == b"H"} == {check}
 
 
 def test_rows_are_all_that_is_needed_to_go_on() -> None:

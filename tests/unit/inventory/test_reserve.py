@@ -86,6 +86,27 @@ def test_a_refusal_explains_itself() -> None:
     assert sum(term.quantity for term in refused.detail.terms) == refused.available == 3 * UNIT
 
 
+def test_terms_follow_the_stock_without_reading_it_again() -> None:
+    """However stock changes between two refusals: the terms add up, and no stock row is read."""
+    partition = Partition()
+    blue = RED_SMALL | {"colorid": "blue"}
+    partition.stock(10)
+    partition.stock(7, dimensions=blue)
+    partition.reserve(99)
+    partition.reserve(99, dimensions=WAREHOUSE)
+    partition.stock(-4)
+    partition.tell({"pos.inbound": 2}, source="pos", dimensions=blue)
+    group = next(key[:13] for key in partition.rows.rows if key[:1] == b"P")
+    scan, scanned = partition.rows.scan, list[bytes]()
+    partition.rows.scan = lambda *of: scanned.append(of[0]) or scan(*of)  # type: ignore[method-assign, func-returns-value]
+    for place, supply in ((RED_SMALL, 6), (WAREHOUSE, 15)):
+        refused = partition.reserve(99, dimensions=place)
+        assert refused.detail is not None
+        assert sum(term.quantity for term in refused.detail.terms) == refused.available
+        assert refused.available == supply * UNIT
+    assert group not in scanned
+
+
 @pytest.mark.parametrize(
     ("words", "code"),
     [
