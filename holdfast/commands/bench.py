@@ -126,20 +126,22 @@ def bench(
     if name == COST:
         _cost(console, save=save, json=json)
         return
+    usual = catalogue.Options()
     options = catalogue.Options(
         requests=requests or catalogue.requests_default(name),
         partitions=partitions,
         runs=runs,
         rate=rate,
-        seconds=seconds or catalogue.Options().seconds,
-        warm_up_s=catalogue.Options().warm_up_s if warm_up is None else warm_up,
+        seconds=seconds or usual.seconds,
+        warm_up_s=usual.warm_up_s if warm_up is None else warm_up,
         live=live,
         standby=standby,
     )
     with _no_figure_for_faults(console), _Bar(console) as bar:
         comparison = catalogue.session(name, peer, options, bar.show)
     if save:
-        console.print(f"written: {report.save(comparison)}")
+        key = f"{name}-{live}" if name == suite.HOLDS and live != usual.live else None
+        console.print(f"written: {report.save(comparison, key=key)}")
     _tell(console, comparison)
     if json:
         _print_json(comparison)

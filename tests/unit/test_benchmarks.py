@@ -141,11 +141,22 @@ def test_the_report_says_what_was_saved(tmp_path: Path) -> None:
     assert "stale" not in text
     assert report.marked_part(text) == suite.promised(tmp_path)
     assert "| spread: ratio to stock Faust | 15 | 25 | 20 |" in text
+    assert "ten million" not in text.lower()
     table = (tmp_path / "table.md").read_text()
     assert "| spread | 20,000 |" in table
     assert "| levels | 1: 10.0, 2: 12.0 |" in table
     assert "spread: faust" in (tmp_path / "rates.svg").read_text()
     assert (tmp_path / "cost.svg").read_text().count("<polyline") == 1
+
+
+def test_ten_million_holds_are_shown_where_they_were_saved(tmp_path: Path) -> None:
+    """They take too long for the suite, so they are saved apart, and the table says by what."""
+    held = compare("holds", [_run("holdfast", 9.0)], method="m", machine="a machine")
+    held.extra["relative"] = 0.8
+    report.save(held, tmp_path, suite.TEN_MILLION)
+    told = suite.promised(tmp_path)
+    assert "| ten million live holds: rate relative to empty | 0.7 | 0.9 | 0.8 |" in told
+    assert "bench holds --live 10000000" in told
 
 
 def test_the_readme_quotes_the_saved_figures() -> None:
@@ -213,9 +224,9 @@ def test_a_session_alone_takes_medians(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 def test_every_promised_figure_has_a_session() -> None:
-    """No target names a session that the suite does not run, nor `--only` one that is not there."""
+    """No target names a session that nobody runs, nor `--only` one that is not there."""
     keys = {key for session in suite.SESSIONS for key in suite.keys_of(session)}
-    assert {target.session for target in suite.TARGETS} == keys
+    assert {target.session for target in suite.TARGETS} == {*keys, suite.TEN_MILLION}
     others = {other for session in suite.SESSIONS for other in session.beside}
     assert others <= set(catalogue.BENCHMARKS)
     with pytest.raises(catalogue.UnknownBenchmarkError, match="latency-half"):
