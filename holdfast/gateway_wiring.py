@@ -54,6 +54,10 @@ class TopicConfigurations:
 
     def apply(self, document: dict[str, Any], actor: str) -> Applied:
         """See `Configurations.apply`."""
+        try:  # Nobody else's version can come between what is read now and what is written.
+            applying = topic.Applying(self._settings, self._codec)
+        except Stop as error:
+            raise Unavailable(str(error)) from error
         before = self._newest()
         try:
             wanted = from_json(
@@ -67,7 +71,6 @@ class TopicConfigurations:
         for change in refused(diff(before, wanted), may_move=True):
             raise Refusal(f"{change.path}: {change.verdict}: {change.reason}")
         try:
-            applying = topic.Applying(self._settings, self._codec)
             if moved:  # Only where nothing is: all must say so before the first one switches.
                 answered = _answers(applying.ask(wanted, actor))
                 if len(answered) < applying.partitions:

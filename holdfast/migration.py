@@ -336,10 +336,19 @@ class Migration:
         )
 
     def _produce_configuration(self, version: bytes, document: bytes) -> None:
+        refused: list[KafkaError] = []
+
+        def delivered(error: KafkaError | None, _: Message) -> None:
+            if error is not None:
+                refused.append(error)
+
         producer = Producer({**self._settings.librdkafka(), "acks": "all", "log_level": 0})
-        producer.produce(topics.CONFIGURATION, key=version, value=document, partition=0)
-        if producer.flush(KAFKA_TIMEOUT_S):
-            raise Stop("The configuration topic was not written: run the command again.")
+        producer.produce(
+            topics.CONFIGURATION, key=version, value=document, partition=0, on_delivery=delivered
+        )
+        if producer.flush(KAFKA_TIMEOUT_S) or refused:
+            why = refused[0].str() if refused else "no answer"
+            raise Stop(f"The configuration topic was not written: {why}. Run the command again.")
 
 
 class _Sources:

@@ -112,7 +112,7 @@ class Follower:
         try:
             name, before = self._build(changelog)
             if before is not None:
-                self._generations.drop(before)
+                self._drop(before)
         except redis.RedisError as error:
             raise Unreadable(in_words(error)) from error
         except KafkaException as error:

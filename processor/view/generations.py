@@ -17,6 +17,7 @@ from processor.view.plan import position_of
 
 ABANDONED_AFTER_MS: Final = 60_000  # A builder reports every second.
 DROPPED_AT_ONCE: Final = 1_000  # Keys of one UNLINK.
+SWITCH_TRIES_MAX: Final = 5  # Until it is known which generation is served.
 
 Client = Any  # redis-py's generics say nothing about what a command gives.
 
@@ -49,12 +50,29 @@ class Generations:
         """Serve this generation instead of `served`.
 
         False if another one is served by now, or this one does not stand at `positions`: Redis was
-        wiped meanwhile.
+        wiped meanwhile. Then it will not be served either: a try that Redis has not come to yet
+        finds that what it watches has changed.
+
+        Raises:
+            redis.RedisError: which one is served is not known.
+
         """
+        for _ in range(SWITCH_TRIES_MAX):
+            try:
+                return self._try_switch(keys, served, positions)
+            except redis.WatchError:  # Something has changed, or the answer got lost (redis-py).
+                continue
+        raise redis.ConnectionError("redis does not say which generation is served")
+
+    def _try_switch(
+        self, keys: GenerationKeys, served: bytes | None, positions: Mapping[int, Position]
+    ) -> bool:
         places = [keys.at(partition) for partition in positions]
         with self._redis.pipeline() as pipe:
             pipe.watch(self._names.live, *places)
             name, *stored = pipe.mget(self._names.live, *places)
+            if name == keys.name:
+                return True  # By a try before this one.
             if name != served or [*map(position_of, stored)] != [*positions.values()]:
                 return False
             pipe.multi()
@@ -62,15 +80,12 @@ class Generations:
             pipe.hdel(self._names.builds, keys.name)
             if served is not None:
                 pipe.hset(self._names.builds, served, 0)  # Until it is dropped, by whomever.
-            try:
-                pipe.execute()
-            except redis.WatchError:
-                return False
+            pipe.execute()
         return True
 
     def drop(self, name: bytes) -> None:
         """Delete a generation's keys; must not be the one that is served."""
-        pattern = _literal(self._names.generation(name).prefix) + b"*"
+        pattern = self._names.generation(name).prefix + b"*"
         found: list[bytes] = []
         for key in self._redis.scan_iter(match=pattern, count=DROPPED_AT_ONCE):
             found.append(key)
@@ -91,8 +106,3 @@ class Generations:
 def now_ms() -> int:
     """Wall clock, ms since 1970 UTC: for expiries and reports, never for what is true."""
     return time.time_ns() // 1_000_000
-
-
-def _literal(text: bytes) -> bytes:
-    """Text as a pattern that matches itself alone; prefixes hold no other special characters."""
-    return text.replace(b"[", b"\\[")

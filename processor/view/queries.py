@@ -188,12 +188,14 @@ class RedisQueries:
                 if len(found) == query.limit:
                     return HoldPage(found, walk.cursor(member))
             read += len(members) + 1  # A warehouse without holds is a look, too.
-            if read >= HOLDS_READ_MAX:
-                return HoldPage(found, walk.cursor(members[-1] if members else pages.FIRST))
             if len(members) == count:
+                if read >= HOLDS_READ_MAX:
+                    return HoldPage(found, walk.cursor(members[-1]))
                 walk = walk._replace(start=b"(" + members[-1])
-            else:
-                walk = await self._next_warehouse(walk, query)
+                continue
+            walk = await self._next_warehouse(walk, query)
+            if walk is not None and read >= HOLDS_READ_MAX:
+                return HoldPage(found, walk.cursor(pages.FIRST))
         return HoldPage(found)
 
     async def _next_warehouse(self, walk: pages.Walk, query: HoldQuery) -> pages.Walk | None:

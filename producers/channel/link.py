@@ -273,9 +273,10 @@ class Link:
                     raise ChannelError(f"{topic}, partition {partition}: no broker") from error
             else:
                 self._assign(topic, partition)
-            self._listening.add((topic, partition))
 
     def _assign(self, topic: str, partition: int) -> None:
+        if (topic, partition) in self._listening:  # By one who has not waited so long.
+            return
         place = TopicPartition(topic, partition)
         try:
             _, end = self._consumer.get_watermark_offsets(
@@ -286,6 +287,7 @@ class Link:
             raise ChannelError(
                 f"{topic}, partition {partition} cannot be read: {error.args[0].str()}"
             ) from error
+        self._listening.add((topic, partition))
 
     def _assign_asked(self) -> None:
         with contextlib.suppress(queue.Empty):

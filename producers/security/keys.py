@@ -11,8 +11,10 @@ import json
 import time
 import urllib.request
 from collections.abc import Callable, Mapping
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any, Final, Protocol
+from urllib.parse import urlsplit
 
 import jwt
 
@@ -78,7 +80,7 @@ class KeySet:
             try:
                 document = await asyncio.to_thread(self._read)
                 keys = _usable(json.loads(document))
-            except (OSError, ValueError, TypeError) as error:
+            except (OSError, HTTPException, ValueError, TypeError) as error:
                 self._failure = str(error) or type(error).__name__
             else:
                 self._keys, self._failure = keys, ""
@@ -115,8 +117,9 @@ def remote_keys(url: str) -> KeySet:
         ValueError: the address is neither.
 
     """
-    plain_here = ("http://127.0.0.1", "http://localhost", "http://[::1]")
-    if not url.startswith(("https://", *plain_here)):
+    parts = urlsplit(url)
+    here = parts.scheme == "http" and parts.hostname in {"127.0.0.1", "localhost", "::1"}
+    if parts.scheme != "https" and not here:
         raise ValueError(f"{url}: keys come by https")
 
     def read() -> bytes:

@@ -30,6 +30,9 @@ REPLAY_MS: Final = 60_000
 REPLAY_RECORDS_MAX: Final = 8_000  # Of all partitions together.
 EARLIER_MS: Final = 60_000  # Requests are read from so much earlier than their results.
 UNMATCHED_MAX: Final = 10_000  # Results of a partition that wait for their requests to be read.
+# Requests of a partition that wait for their results: while no worker decides, they only come in.
+# What was asked by those beyond is not told beside its result.
+UNDECIDED_MAX: Final = 10_000
 DECISION: Final = "decision"
 log = structlog.get_logger()
 
@@ -68,6 +71,8 @@ class _Partition:
         self.seen = offset + 1
         if request is not None and request.action != "TICK":
             self.requests[offset] = request
+            if len(self.requests) > UNDECIDED_MAX:
+                del self.requests[next(iter(self.requests))]
 
     def ready(self) -> Iterator[tuple[int, ReservationResult, ReservationRequest | None]]:
         """Results whose requests have been read, or never will be."""
