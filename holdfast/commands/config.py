@@ -192,6 +192,8 @@ def apply(
         if refused(changes):
             _stop("Not applied: it would corrupt what is stored.", EXIT_REFUSED)
         if dry_run:
+            if as_json:
+                print(_json({"version": document.version, "changes": changes}))
             _say(f"Version {document.version} can be applied.")
             return
         answers = applying.write(document, actor)

@@ -56,7 +56,8 @@ def run(
     table: Annotated[str | None, typer.Option(help="Outbox table.")] = None,
     host: Annotated[str, typer.Option(help="Address the webhook listens on.")] = "127.0.0.1",
     report: Annotated[
-        Path | None, typer.Option(help="Refused rows of a file. Default: FILE.refused.jsonl.")
+        Path | None,
+        typer.Option(help="Refused rows, behind what is there. Default: FILE.refused.jsonl."),
     ] = None,
     from_start: Annotated[
         bool, typer.Option("--from-start", help="Pass by the position that is kept.")

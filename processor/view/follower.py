@@ -20,7 +20,7 @@ from processor.view.applier import Applier, Superseded
 from processor.view.changelog import Changelog
 from processor.view.generations import Client, Generations, now_ms
 from processor.view.keys import FORMAT, GenerationKeys, Names, Position, Report, encode
-from processor.view.plan import Batch
+from processor.view.plan import Batch, position_of
 from processor.view.refusal import in_words
 from processor.view.settings import ViewSettings
 from schemas import topics
@@ -30,6 +30,9 @@ POLL_S: Final = 0.5
 REPORT_EVERY_S: Final = 0.5
 SUPERSEDED_WAIT_S: Final = 0.1  # Lets somebody else who applies get on.
 RETRY_AFTER_S: Final = 0.5  # Redis or the broker is away.
+# Times that a new generation is filled on to where the served one has come meanwhile; each takes a
+# small part of the one before, unless applying is no faster than what is written.
+CATCH_UPS_MAX: Final = 10
 # The mark of a deleted row may be compacted away this long after it was written; a generation that
 # was not followed for half of that could keep rows that are gone.
 POSITION_AGE_MS_MAX: Final = topics.TOMBSTONE_RETENTION_MS // 2
@@ -187,11 +190,34 @@ class Follower:
         with self._applier(keys, serving=False) as applier:
             positions = applier.positions(partitions)
             self._fill_to(changelog.ends(partitions), applier, changelog, positions)
+            for _ in range(CATCH_UPS_MAX):
+                ahead = self._ahead(changelog, served, positions)
+                if not ahead:
+                    break
+                self._fill_to(ahead, applier, changelog, positions)
         applied = {
             partition: position for partition, position in positions.items() if position.offset
         }
         if not self._generations.switch(keys, served, applied):
             raise Superseded("another generation is served, or redis was wiped")
+
+    def _ahead(
+        self, changelog: Changelog, served: bytes | None, positions: Mapping[int, Position]
+    ) -> dict[int, int]:
+        """Where the served generation has come further meanwhile: who reads must not go back."""
+        if served is None:
+            return {}
+        keys = self._names.generation(served)
+        made_by = self._redis.mget(keys(b"format"), keys(b"topic"))
+        if made_by != [FORMAT, changelog.topic_id()]:
+            return {}  # Its positions say nothing here.
+        stored = self._redis.mget([keys.at(partition) for partition in positions])
+        reached = zip(positions.items(), map(position_of, stored), strict=True)
+        return {
+            partition: other.offset
+            for (partition, position), other in reached
+            if other.offset > position.offset
+        }
 
     def _fill_to(
         self,

@@ -8,6 +8,8 @@ reserved for a warehouse as a whole is in the warehouse's sum, and in no colour'
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain
+from math import prod
 from typing import Final, NamedTuple
 
 from processor.inventory.configuration import BASE_DIMENSIONS, Configuration
@@ -112,29 +114,51 @@ class Selection(NamedTuple):
         ]
         return tuple(own) in rows
 
-    def places(self) -> list[Place]:
-        """Warehouses the question is about, in order; empty if it does not name any."""
-        if self.combinations is not None:
-            return self._places_of_combinations(*self.combinations)
-        allowed = dict(self.filters)
-        sites, warehouses = allowed.get(SITE), allowed.get(WAREHOUSE)
-        if not sites or not warehouses:
-            return []
-        return sorted(
-            (organization, site, warehouse)
-            for organization in self.organization_ids
-            for site in sites
-            for warehouse in warehouses
-        )
+    def span(self) -> int:
+        """How many warehouses the question is about, counted without listing them."""
+        return prod(map(len, self._axes()))
 
-    def _places_of_combinations(
-        self, names: tuple[str, ...], rows: frozenset[tuple[str, ...]]
-    ) -> list[Place]:
+    def places(self, start: int = 0, stop: int | None = None) -> list[Place]:
+        """Those warehouses in order, or some of them; empty if it does not name any."""
+        axes = self._axes()
+        count = prod(map(len, axes))
+        last = count if stop is None else min(stop, count)
+        found = [_combined(axes, number) for number in range(start, last)]
+        return [(organization, site, warehouse) for organization, site, warehouse in found]
+
+    def pairs(self, most: int) -> list[tuple[str, ...]]:
+        """Sites and warehouses it names, in any organization; none if they are more than `most`."""
+        axes = self._axes()[1:]
+        count = prod(map(len, axes))
+        return [_combined(axes, number) for number in range(count)] if count <= most else []
+
+    def _axes(self) -> list[list[tuple[str, ...]]]:
+        """Parts of places, sorted: each of an axis goes with each of the others.
+
+        A page of a question may stand among a hundred million places: they are never listed.
+        """
+        organizations = _single(set(self.organization_ids))
+        if self.combinations is None:
+            allowed = dict(self.filters)
+            return [organizations, *(_single(allowed.get(name, ())) for name in (SITE, WAREHOUSE))]
+        names, rows = self.combinations
         if SITE not in names or WAREHOUSE not in names:
-            return []
+            return [organizations, []]
         site, warehouse = names.index(SITE), names.index(WAREHOUSE)
-        pairs = {(row[site], row[warehouse]) for row in rows}
-        return sorted((name, *pair) for name in self.organization_ids for pair in pairs)
+        return [organizations, sorted({(row[site], row[warehouse]) for row in rows})]
+
+
+def _single(values: Iterable[str]) -> list[tuple[str, ...]]:
+    return [(value,) for value in sorted(values)]
+
+
+def _combined(axes: Sequence[Sequence[tuple[str, ...]]], number: int) -> tuple[str, ...]:
+    """The combination of this number, counted in the order of the axes."""
+    parts: list[tuple[str, ...]] = []
+    for axis in reversed(axes):
+        number, here = divmod(number, len(axis))
+        parts.append(axis[here])
+    return tuple(chain.from_iterable(reversed(parts)))
 
 
 def select(query: OnHandQuery, formulas: Formulas) -> Selection:
@@ -176,22 +200,14 @@ def _check(query: OnHandQuery, selection: Selection, formulas: Formulas) -> None
         missing = {SITE, WAREHOUSE} - set(combinations[0])
         if missing:
             raise QueryInvalid(f"an exact query must name {' and '.join(sorted(missing))}")
-    places = _span(selection)
+    places = selection.span()
     if not places and not selection.product_ids:
         raise QueryInvalid("name products, or sites and warehouses")
     if places > COMBINATIONS_MAX and not query.page_size:
         raise QueryInvalid(
-            f"{places} combinations of site and warehouse; {COMBINATIONS_MAX} are the most "
-            "without pages"
+            f"{places} combinations of organization, site and warehouse; {COMBINATIONS_MAX} are "
+            "the most without pages"
         )
-
-
-def _span(selection: Selection) -> int:
-    """How many warehouses the question spans, counted before they are listed."""
-    if selection.combinations is not None:
-        return len(selection.combinations[1]) if selection.places() else 0
-    allowed = dict(selection.filters)
-    return len(allowed.get(SITE, ())) * len(allowed.get(WAREHOUSE, ()))
 
 
 def _mapping(source: str, formulas: Formulas) -> Mapping[str, str]:

@@ -67,6 +67,7 @@ class RedisQueries:
         self._configuration: Configuration | None = None
         self._known: tuple[bytes, bytes | None] | None = None  # Generation and count of changes.
         self._positions: dict[int, Position] = {}
+        self._positions_of: GenerationKeys | None = None
         self._look: asyncio.Task[None] | None = None
 
     async def close(self) -> None:
@@ -88,9 +89,8 @@ class RedisQueries:
                 for organization in selection.organization_ids
                 for product in selection.product_ids
             ]
-            pairs = {place[1:] for place in selection.places()}
-            places = [joined(*pair) for pair in pairs] if len(pairs) <= PLACES_NAMED_MAX else []
-            stock = await self._stock(wanted, places)
+            pairs = selection.pairs(PLACES_NAMED_MAX)
+            stock = await self._stock(wanted, [joined(*pair) for pair in pairs])
             more = False
         else:
             stock, more = await self._stock_of_places(selection, query)
@@ -122,13 +122,11 @@ class RedisQueries:
         self, selection: measure.Selection, query: OnHandQuery
     ) -> tuple[list[StockRow], bool]:
         """Stock of every product at the places of a question, of one page where it asks for one."""
-        places = selection.places()
-        more = False
-        if query.page_size:
-            start = (query.page_number - 1) * query.page_size
-            end = start + query.page_size
-            more = len(places) > end
-            places = places[start:end]
+        span = selection.span()
+        start = (query.page_number - 1) * query.page_size
+        end = start + query.page_size if query.page_size else span
+        places = selection.places(start, end)
+        more = span > end
         if not places:
             return [], False
         found = await self._reader.read(
@@ -358,16 +356,21 @@ class RedisQueries:
         return True
 
     def _has_reached(self, partition: int, topic: str, offset: int) -> bool:
+        if self._reader.keys is not self._positions_of:  # Another generation may not be as far.
+            return False
         position = self._positions.get(partition)
         return position is not None and position.sources.get(topic, 0) > offset
 
     async def _look_at_positions(self) -> None:
+        if self._reader.keys is not self._positions_of:
+            self._positions = {}
         await asyncio.sleep(REACHED_EVERY_S if self._positions else 0)
         try:
             numbers = list(range(max(len(self._positions), 1)))
             if not self._positions:
                 numbers = await self._numbers()
             self._positions = await self._read_positions(numbers)
+            self._positions_of = self._reader.keys
         except ViewUnavailable:
             self._positions = {}
             await asyncio.sleep(REACHED_EVERY_S * 10)

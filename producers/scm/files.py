@@ -81,11 +81,12 @@ class FileConnector:
         """
         if self._path.suffix.lower() not in SUFFIXES:
             raise FileError(f"{self._path}: the name must end in {', '.join(SUFFIXES)}")
+        if self._report.resolve() == self._path.resolve():
+            raise FileError(f"{self._path}: the report would replace it: name another by --report")
         try:
             part = _digest(self._path)
             self._publisher.start()
-            kept = None if from_start else self._publisher.position(part)
-            position = Position() if kept is None else msgspec.json.decode(kept, type=Position)
+            position = Position() if from_start else self._position(part)
             ready()
             with self._path.open("rb") as file, _open_report(self._report, position) as report:
                 reader = _csv_rows if self._path.suffix.lower() == ".csv" else _json_rows
@@ -97,8 +98,22 @@ class FileConnector:
                     position = self._tell(part, batch, position, report)
         except OSError as error:
             raise FileError(f"{error.filename or self._path}: {error.strerror}") from error
-        if not position.refused:
-            self._report.unlink(missing_ok=True)
+        if not self._report.stat().st_size:
+            self._report.unlink()
+        return position
+
+    def _position(self, part: str) -> Position:
+        """Where to go on.
+
+        A new file's report begins behind what is there, of another file. How far that goes is
+        committed before anything is written: whatever happens, it is cut back to there at most.
+        """
+        kept = self._publisher.position(part)
+        if kept is not None:
+            return msgspec.json.decode(kept, type=Position)
+        there = self._report.stat().st_size if self._report.exists() else 0
+        position = Position(report_bytes=there)
+        self._publisher.commit([], {part: msgspec.json.encode(position)})
         return position
 
     def _tell(self, part: str, batch: list[Raw], was: Position, report: BinaryIO) -> Position:

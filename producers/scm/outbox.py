@@ -42,10 +42,11 @@ _ROWS: Final = """
 SELECT id, left(body::text, 1000000), extract(epoch FROM clock_timestamp() - created_at)::float8
   FROM {table} WHERE id > %s AND id <= %s ORDER BY id LIMIT %s
 """
+# Without the privilege its value is NULL (PostgreSQL 17), as of one that was never used.
 _SEQUENCE: Final = """
 SELECT coalesce(pg_sequence_last_value(name), 0)
   FROM (SELECT coalesce(to_regclass(%s), pg_get_serial_sequence(%s, 'id')::regclass) AS name) AS of
- WHERE name IS NOT NULL
+ WHERE name IS NOT NULL AND has_sequence_privilege(name, 'USAGE, SELECT')
 """
 _OLDEST: Final = """
 SELECT extract(epoch FROM clock_timestamp() - created_at)::float8
@@ -137,7 +138,7 @@ class Outbox:
     def last_given(self) -> int | None:
         """Highest id given out so far: it never goes back, unless the database does.
 
-        None where the ids come from no sequence that can be found.
+        None where the ids come from no sequence that can be found, or may be looked at.
         """
         table = self._settings.table
         found = self._connection.execute(_SEQUENCE, (f"{table}_id", table)).fetchone()

@@ -1,8 +1,9 @@
 """Public keys of an identity provider, fetched, cached and rotated.
 
 The rule: a key that is not published is not believed. An unknown key id is looked for at once, but
-not more often than every `RENEW_MIN_S`, so that forged ids cannot make the gateway ask for ever; a
-provider that is down costs nothing while its keys are known, for `STALE_MAX_S`.
+not more often than every `RENEW_MIN_S`, so that forged ids cannot make the gateway ask for ever. A
+known key is renewed beside, while it answers: a provider that is slow or down costs nothing, for
+`STALE_MAX_S`.
 """
 
 import asyncio
@@ -51,6 +52,7 @@ class KeySet:
         self._tried_s = -STALE_MAX_S - 1
         self._failure = ""
         self._lock = asyncio.Lock()
+        self._beside: asyncio.Task[None] | None = None
 
     async def key(self, key_id: str) -> jwt.PyJWK:
         """Key of that id.
@@ -60,11 +62,14 @@ class KeySet:
 
         """
         now_s = self._clock()
-        found = self._keys.get(key_id)
-        due = now_s - self._fetched_s > RENEW_S or found is None
-        if due and now_s - self._tried_s > RENEW_MIN_S:
+        age_s = now_s - self._fetched_s
+        found = self._keys.get(key_id) if age_s <= STALE_MAX_S else None
+        may_ask = now_s - self._tried_s > RENEW_MIN_S
+        if found is None and may_ask:
             await self._renew()
             found = self._keys.get(key_id)
+        elif age_s > RENEW_S and may_ask and (self._beside is None or self._beside.done()):
+            self._beside = asyncio.create_task(self._renew())
         if self._clock() - self._fetched_s > STALE_MAX_S:
             raise Refused(f"the keys cannot be had: {self._failure}", unavailable=True)
         if found is None:

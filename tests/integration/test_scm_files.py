@@ -108,6 +108,34 @@ def test_a_file_is_told_on_once_whatever_kills_it(delivery: Delivery, reader: Re
     assert len(reader.letters) == 21
 
 
+def test_files_may_share_a_report(delivery: Delivery) -> None:
+    """What another file's rows left there stays, whatever kills this one's delivery."""
+    there = b'{"line": 3}\n'
+    delivery.report.write_bytes(there)
+    delivery.path.write_text("\n".join([HEADER, delivery.csv_row(1), delivery.csv_row(2, "x")]))
+    for step in ("produced", "read", "flushed"):
+        environment = {
+            "HOLDFAST_CONNECTOR_CRASH_AT": step,
+            "HOLDFAST_CONNECTOR_CRASH_AFTER": "0",
+        }
+        assert delivery.start(**environment).wait(60) == -signal.SIGKILL, delivery.log()
+    assert delivery.start("--json").wait(60) == 1, delivery.log()
+    assert [row["line"] for row in delivery.refused()] == [3, 3]
+    assert delivery.report.read_bytes().startswith(there)
+    delivery.path.write_text("\n".join([HEADER, delivery.csv_row(4)]))
+    assert delivery.start("--json").wait(60) == 0, delivery.log()
+    assert len(delivery.refused()) == 2
+
+
+def test_a_report_in_place_of_the_file_is_refused(delivery: Delivery) -> None:
+    """Nothing is read, nothing is emptied."""
+    text = "\n".join([HEADER, delivery.csv_row(1)])
+    delivery.path.write_text(text)
+    assert delivery.start("--report", str(delivery.path)).wait(60) == 2, delivery.log()
+    assert "--report" in delivery.log()
+    assert delivery.path.read_text() == text
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [

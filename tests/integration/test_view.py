@@ -373,6 +373,60 @@ async def test_a_rebuild_serves_meanwhile_and_gives_the_same(
     assert len(set(names)) == 3
 
 
+async def test_a_rebuild_never_goes_back_behind_what_was_served(
+    client: ChannelClient,
+    item: Item,
+    view: ViewSettings,
+    running: Settings,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What became readable while it was filled is readable when it is served, followed or not."""
+    client.reserve(item, 4)
+    rebuilder = Follower(view, running.librdkafka())
+    fill_to, loop = rebuilder._fill_to, asyncio.get_running_loop()
+    async with asking(view) as queries:
+
+        def is_available(pieces: float) -> Any:
+            return eventually_async(lambda: _is(available(queries, item), pieces))
+
+        with following(view, running) as follower:
+            await is_available(6)
+
+            def fill(*words: Any) -> None:
+                fill_to(*words)
+                if follower.is_following:
+                    client.reserve(item, 1)
+                    asyncio.run_coroutine_threadsafe(is_available(5), loop).result(WITHIN_S)
+                    follower.stop()
+                    eventually(lambda: not follower.is_following)
+
+            monkeypatch.setattr(rebuilder, "_fill_to", fill)
+            await asyncio.to_thread(rebuilder.rebuild)
+            assert await available(queries, item) == 5
+
+
+def test_a_switch_whose_answer_is_lost_is_a_switch(
+    view: ViewSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """redis-py tells a lost answer as a change of what is watched: the generation is served."""
+    names = Names(view.prefix)
+    execute, lost = redis.client.Pipeline.execute, [True]
+
+    def and_lose(pipe: Any) -> object:
+        answer: object = execute(pipe)
+        if lost and lost.pop():
+            raise redis.WatchError("a TimeoutError occurred while watching")
+        return answer
+
+    monkeypatch.setattr(redis.client.Pipeline, "execute", and_lose)
+    with redis.Redis.from_url(view.redis_url) as raw:
+        generations = Generations(raw, names)
+        keys = generations.begin()
+        assert generations.switch(keys, None, {})
+        assert generations.live() == keys.name
+        assert not generations.switch(generations.begin(), None, {})  # Another one is served.
+
+
 async def test_killed_at_any_instant_it_ends_with_the_content_of_a_rebuild(
     client: ChannelClient, item: Item, view: ViewSettings, running: Settings, tmp_path: Path
 ) -> None:
@@ -614,6 +668,8 @@ async def test_without_an_index_holds_are_told_warehouse_by_warehouse(
         assert not await every_hold(queries, HoldQuery(organization_id="us"))
         monkeypatch.setattr("processor.view.queries.HOLDS_READ_MAX", 3)
         assert len(await every_hold(queries, HoldQuery())) == len(every)
+        nothing = HoldQuery(organization_id="usmf", dimensions=places[1], order_id="SO-1")
+        assert not await every_hold(queries, nothing)
         one_place = HoldQuery(organization_id="usmf", dimensions=places[1])
         roaming = (await queries.holds(HoldQuery(limit=1))).cursor
         within = (await queries.holds(msgspec.structs.replace(one_place, limit=1))).cursor

@@ -424,6 +424,16 @@ def test_the_thread_says_whether_a_partition_is_read(bench: Bench) -> None:
     assert asked[1].result(0) is None
 
 
+def test_a_partition_that_was_waited_for_in_vain_is_assigned_once(bench: Bench) -> None:
+    """Who gave up waiting asks again: the thread has read it meanwhile, and says so."""
+    asked: list[Future[None]] = [Future(), Future()]
+    for one in asked:
+        bench.link._places_asked.put((topics.RESULTS, 0, one))
+    bench.link._assign_asked()
+    assert [one.result(0) for one in asked] == [None, None]
+    assert bench.readable.assigned == [(topics.RESULTS, 0, 40)]
+
+
 def test_every_record_of_a_batch_ends_at_its_deadline(bench: Bench) -> None:
     """Those that were answered, and are sent again, are left alone; the others end, once."""
     parcels = [bench.parcel(number, f"r-{number}") for number in range(3)]

@@ -3,8 +3,10 @@
 import asyncio
 import base64
 import contextlib
+import http.client
 import json
 import logging
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -204,6 +206,40 @@ async def test_provider_that_is_down_is_survived_for_a_day(issuer: LocalIssuer) 
     assert stale.value.unavailable
 
 
+async def test_a_slow_provider_keeps_no_known_key_waiting(issuer: LocalIssuer) -> None:
+    """What is known is good meanwhile, and renewed beside; the next to ask has what was read."""
+    clock, answers = Clock(1.0), threading.Event()
+    documents = [b'{"keys": []}', json.dumps(issuer.key_set).encode()]
+
+    def read() -> bytes:
+        if len(documents) == 1:
+            answers.wait(10)
+        return documents.pop()
+
+    keys = KeySet(read, clock=clock)
+    kid = issuer.key_set["keys"][0]["kid"]
+    await keys.key(kid)
+    clock.now_s += key_module.RENEW_S + 1
+    for _ in range(3):
+        await asyncio.wait_for(keys.key(kid), 5)
+    answers.set()
+    with pytest.raises(Refused):
+        await keys.key("unknown")  # Waits for the one under way.
+    with pytest.raises(Refused):
+        await keys.key(kid)
+
+
+async def test_a_provider_that_answers_nonsense_is_unavailable() -> None:
+    """What is no HTTP is no verdict on the token."""
+
+    def read() -> bytes:
+        raise http.client.BadStatusLine("SSH-2.0")
+
+    with pytest.raises(Refused) as refused:
+        await KeySet(read, clock=Clock(1.0)).key("x")
+    assert refused.value.unavailable
+
+
 @pytest.mark.parametrize("document", [b"", b"[]", b'{"keys": 3}', b'{"keys": [{"kty": "oct"}]}'])
 async def test_strange_key_sets_hold_no_key(document: bytes) -> None:
     """A key set that is none, or that holds a symmetric key, accepts nothing."""
@@ -217,6 +253,10 @@ def test_keys_come_by_https() -> None:
         remote_keys("http://identity.example/keys")
     with pytest.raises(ValueError, match="https"):
         remote_keys("file:///etc/passwd")
+    for elsewhere in ("http://localhost.evil.example/keys", "http://127.0.0.1@evil.example/keys"):
+        with pytest.raises(ValueError, match="https"):
+            remote_keys(elsewhere)
+    remote_keys("http://127.0.0.1:8080/keys")
 
 
 def test_two_steps_give_a_token(issuer: LocalIssuer) -> None:

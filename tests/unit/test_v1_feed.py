@@ -4,11 +4,12 @@ import pytest
 
 from producers.gateway.problems import Problem
 from producers.gateway.v1.bodies import EventsParameters
-from producers.gateway.v1.changes import Change
+from producers.gateway.v1.changes import UNDECIDED_MAX, Change, _Partition
 from producers.gateway.v1.events import CutOff, Reader, fits
 from producers.gateway.v1.feed import OVERLAP_MS, Entry, Feed, Ring
 from producers.settings import Settings
 from schemas.codec import Codec
+from schemas.messages import ReservationRequest, ReservationResult
 
 NOW_MS = 1_000_000
 FOREVER_S = 1e12
@@ -99,3 +100,15 @@ async def test_reader_that_fell_out_of_the_ring_is_cut_off() -> None:
 def _no_codec() -> Codec:
     """Nothing is decoded here."""
     return Codec.__new__(Codec)
+
+
+def test_what_was_asked_is_kept_for_so_many_requests_only() -> None:
+    """While nobody decides, requests only come in: the oldest are told without their words."""
+    partition = _Partition(0)
+    asked = ReservationRequest("r", "RESERVE", "usmf", "web", [], None)
+    for offset in range(UNDECIDED_MAX + 2):
+        partition.request(offset, asked)
+    for offset in (0, UNDECIDED_MAX + 1):
+        partition.waiting.append((1, ReservationResult("r", 1, 1, 1, offset, False, [])))
+    assert [found for _, _, found in partition.ready()] == [None, asked]
+    assert not partition.requests

@@ -4,7 +4,7 @@ import msgspec
 import pytest
 
 from processor.inventory.configuration import Configuration, PartitionRule, default
-from processor.view.measure import Formulas, on_hand, select
+from processor.view.measure import Formulas, Selection, on_hand, select
 from processor.view.plan import StockRow
 from schemas.queries import Combinations, OnHandPage, OnHandQuery, QueryInvalid
 
@@ -189,7 +189,7 @@ def test_organizations_are_told_apart() -> None:
                     "locationid": tuple(map(str, range(100))),
                 }
             },
-            "combinations of site",
+            "combinations of organization, site",
         ),
     ],
 )
@@ -215,3 +215,32 @@ def _with_formula(*terms: str) -> Configuration:
         sources["iv"], calculated_measures={"availabletoreserve": terms}
     )
     return msgspec.structs.replace(default(), data_sources=sources)
+
+
+def selection(**words: object) -> Selection:
+    """What a question about two organizations selects."""
+    query = msgspec.convert({"organization_ids": ("usmf", "demf"), **words}, OnHandQuery)
+    return select(query, Formulas(default()))
+
+
+@pytest.mark.parametrize("page", [(0, None), (0, 5), (3, 11), (11, 12), (12, 99)])
+def test_places_of_a_page_are_those_of_the_whole_list(page: tuple[int, int | None]) -> None:
+    """In order, whether sites and warehouses are filters or exact combinations."""
+    sites, warehouses = ("2", "1"), ("12", "9", "11")
+    pairs = [(site, warehouse) for site in sites for warehouse in warehouses]
+    whole = sorted((name, *pair) for name in ("usmf", "demf") for pair in pairs)
+    filters = {"siteid": sites, "locationid": warehouses}
+    exact = Combinations(("siteid", "locationid"), tuple(pairs))
+    for asked in (selection(filters=filters), selection(combinations=exact)):
+        assert asked.places(*page) == whole[slice(*page)]
+        assert asked.span() == len(whole)
+        assert sorted(asked.pairs(6)) == sorted(pairs)
+        assert asked.pairs(5) == []
+
+
+def test_a_page_among_fifty_million_places_is_found_without_listing_them() -> None:
+    """As many as a question may name: the last page takes no longer than the first."""
+    names = tuple(map(str, range(5_000)))
+    asked = selection(filters={"siteid": names, "locationid": names}, page_size=1)
+    assert asked.span() == 2 * 5_000**2
+    assert asked.places(asked.span() - 1, asked.span() + 7) == [("usmf", "999", "999")]
