@@ -180,17 +180,22 @@ def take(state: PartitionState, level: Level, quantity: int, order_id: str = "")
 
     Those of the order first, then the oldest.
     """
-    taken: list[Taken] = []
-    left = min(quantity, level.reserved)
-    if order_id and left:
-        for found in holds_of_order(state, level, order_id):
-            if not found.is_live(state.clock_ms):
-                continue
-            left -= _take_part(state, level, found, left, taken)
-            if not left:
-                break
+    taken = take_of_order(state, level, quantity, order_id) if order_id else []
+    left = min(quantity - sum(part.quantity for part in taken), level.reserved)
     if left:
         _take_oldest(state, level, left, taken)
+    return taken
+
+
+def take_of_order(state: PartitionState, level: Level, quantity: int, order_id: str) -> list[Taken]:
+    """Take up to `quantity` from the live holds of an order at the level, the oldest first."""
+    taken: list[Taken] = []
+    left = min(quantity, level.reserved)
+    for found in holds_of_order(state, level, order_id) if left else ():
+        if found.is_live(state.clock_ms):
+            left -= _take_part(state, level, found, left, taken)
+        if not left:
+            break
     return taken
 
 

@@ -1,7 +1,7 @@
 """The list of offsets that failed: tried again, or dismissed by a person.
 
-The rule: an entry stays until its transaction is offset, ended or dismissed. One entry a
-transaction; a later status of the same transaction tries again by itself.
+The rule: an entry stays until its transaction is offset, has no more to be offset, or is dismissed.
+One entry a transaction; a later status of the same transaction tries again by itself.
 """
 
 from processor.inventory import offsets, rows as row, splits
@@ -12,12 +12,13 @@ from schemas.messages import ReservationRequest, TransactionStatus
 
 
 def retry_offset(state: PartitionState, request: ReservationRequest) -> Code:
-    """Try a failed offset again, as it was told."""
+    """Try a failed offset again, as it was told, for as much as is due by now."""
     failure = _entry(state, request)
     if failure is None:
         return Code.FAILURE_UNKNOWN
     values = state.rules.partition_values(failure.dimensions)
-    assert values is not None
+    if values is None:  # The partition rule has changed since.
+        return Code.PARTITION_DIMENSION_MISSING
     location = state.location(failure.organization_id, failure.product_id, values)
     status = TransactionStatus(
         transaction_id=failure.transaction_id,
@@ -32,8 +33,13 @@ def retry_offset(state: PartitionState, request: ReservationRequest) -> Code:
     )
     told = splits.Told(failure.event_id, failure.organization_id, failure.product_id, status)
     ledger = offsets.ledger_of(state, failure.organization_id, failure.transaction_id)
+    wanted = ledger.quantity if offsets.is_due(state, ledger.status) else 0
+    due = min(failure.quantity, wanted - ledger.offset_quantity)
+    if due <= 0:
+        _drop(state, failure, "nothing is due any more")
+        return Code.ACCEPTED
     case = offsets.Case(state, told, (location, failure.dimensions), ledger)
-    code = offsets.offset(case, failure.quantity)
+    code = offsets.offset(case, due)
     offsets.write_ledger(state, ledger)
     state.events.extend(offsets.as_event(state, follow_up) for follow_up in case.follow_ups)
     return Code.ACCEPTED if code == Code.OFFSET_APPLIED else code
@@ -44,6 +50,11 @@ def dismiss_offset(state: PartitionState, request: ReservationRequest) -> Code:
     failure = _entry(state, request)
     if failure is None:
         return Code.FAILURE_UNKNOWN
+    _drop(state, failure, "dismissed")
+    return Code.ACCEPTED
+
+
+def _drop(state: PartitionState, failure: row.Failure, why: str) -> None:
     state.delete(row.failure_key(failure.failure_id))
     state.events.append(
         event(
@@ -58,10 +69,9 @@ def dismiss_offset(state: PartitionState, request: ReservationRequest) -> Code:
             hold_id=failure.hold_id,
             order_id=failure.order_id,
             quantity=failure.quantity,
-            message="dismissed",
+            message=why,
         )
     )
-    return Code.ACCEPTED
 
 
 def _entry(state: PartitionState, request: ReservationRequest) -> row.Failure | None:

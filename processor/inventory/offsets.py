@@ -144,18 +144,29 @@ def _move(case: Case) -> Code:
     if ledger.offset_quantity and _is_elsewhere(case):
         _bring_back(case, ledger.offset_quantity)
     wanted = status.quantity if is_due(case.state, status.status) else 0
+    if ledger.sequence == _NEVER_SEEN:
+        _claim(case, wanted)
     due = wanted - ledger.offset_quantity
     if due > 0:
-        if ledger.sequence == _NEVER_SEEN:
-            due -= splits.take_over(case.state, told, due, ledger)
-        return offset(case, due) if due else Code.APPLIED
+        return offset(case, due)
+    settle_failure(case.state, told.organization_id, status.transaction_id, 0)
     if due < 0:
         return _reduce(case, -due) if wanted else _step_down(case, -due)
     if not wanted and status.quantity < ledger.quantity and _releases(case):
-        reduced = ledger.quantity - status.quantity
-        reduced -= splits.moved(case.state, told, reduced)
-        return _give_back(case, reduced) if reduced else Code.APPLIED
+        return _release(case, ledger.quantity - status.quantity)
     return Code.APPLIED
+
+
+def _claim(case: Case, wanted: int) -> None:
+    """A transaction that was never seen: what its siblings have just lost, it has taken over.
+
+    Where it is not due yet, the demand is a soft one, and those holds count again.
+    """
+    claimed = splits.gain(case.state, case.told, case.told.status.quantity)
+    if wanted:
+        _own(case.ledger, claimed)
+    else:
+        _count_again(case, claimed)
 
 
 def _releases(case: Case) -> bool:
@@ -167,9 +178,42 @@ def _reduce(case: Case, quantity: int) -> Code:
     """Less than was offset: the ERP's own measures give the stock back, nobody needs a hold."""
     if not _releases(case):
         return _bring_back(case, quantity)
-    moved = splits.moved(case.state, case.told, quantity)
-    _forget(case.ledger, quantity - moved)
-    return _bring_back(case, moved) if moved else Code.APPLIED
+    for transaction_id, part in splits.lose(case.state, case.told, quantity):
+        _hand_over(case, transaction_id, part)
+        quantity -= part
+    splits.lost(case.state, case.told, _forget(case.ledger, quantity))
+    reverted = any(one.code == Code.OFFSET_REVERTED for one in case.follow_ups)
+    return Code.OFFSET_REVERTED if reverted else Code.APPLIED
+
+
+def _hand_over(case: Case, transaction_id: str, quantity: int) -> None:
+    """A new transaction has taken over this part of the demand, and of what was offset for it.
+
+    What it took itself meanwhile, of this order or of a stranger, goes back to whom it was taken
+    from; where it is not due yet, the part's own holds count again.
+    """
+    state, organization_id = case.state, case.ledger.organization_id
+    handed = _forget(case.ledger, quantity)
+    newer = ledger_of(state, organization_id, transaction_id)
+    if not is_due(state, newer.status):
+        _count_again(case, handed)
+        return
+    missing = max(newer.quantity - newer.offset_quantity, 0)
+    _count_again(case, _forget(newer, min(max(quantity - missing, 0), newer.offset_quantity)))
+    _own(newer, handed)
+    write_ledger(state, newer)
+    left = newer.quantity - newer.offset_quantity
+    settle_failure(state, organization_id, transaction_id, left)
+
+
+def _release(case: Case, quantity: int) -> Code:
+    """Less of a demand that the ERP has not taken over: its hold goes, unless a new one has it."""
+    quantity -= sum(part for _, part in splits.lose(case.state, case.told, quantity))
+    if not quantity:
+        return Code.APPLIED
+    code, gone = _give_back(case, quantity)
+    splits.lost(case.state, case.told, gone)
+    return code
 
 
 def _step_down(case: Case, quantity: int) -> Code:
@@ -185,11 +229,11 @@ def _end(case: Case) -> Code:
     ledger = case.ledger
     quantity = max(case.told.status.quantity, ledger.quantity)
     left = quantity - ledger.offset_quantity
-    drop_failure(case.state, case.told)
+    settle_failure(case.state, ledger.organization_id, ledger.transaction_id, 0)
     if not _releases(case):
         return _bring_back(case, ledger.offset_quantity) if ledger.offset_quantity else Code.APPLIED
     _forget(ledger, ledger.offset_quantity)
-    return Code.APPLIED if left <= 0 else _give_back(case, left)
+    return Code.APPLIED if left <= 0 else _give_back(case, left)[0]
 
 
 def _is_elsewhere(case: Case) -> bool:
@@ -212,10 +256,9 @@ def offset(case: Case, due: int) -> Code:
         return Code.APPLIED
     found = _take(case, due)
     quantity = found.quantity
-    case.ledger.offset_quantity += quantity
-    _keep(case.ledger, found.parts)
+    _own(case.ledger, _taken_from(found.parts))
     if quantity == due:
-        drop_failure(case.state, told)
+        settle_failure(case.state, told.organization_id, status.transaction_id, 0)
         case.follow_ups.append(_follow_up("OFFSET_APPLIED", Code.OFFSET_APPLIED, told, found, 0))
         return Code.OFFSET_APPLIED
     code = Code.OFFSET_PARTIAL if quantity else found.code
@@ -256,11 +299,15 @@ def _take(case: Case, quantity: int) -> _Taken:
     parts: list[tuple[Level, Taken]] = []
     left = quantity
     for level in levels:
-        for part in holds.take(state, level, left, status.order_id):
-            parts.append((level, part))
-            left -= part.quantity
-        if left and status.order_id:
-            left -= _take_expired(case, level, left, parts)
+        if status.order_id:  # Its own come first, those in their grace, too.
+            own = holds.take_of_order(state, level, left, status.order_id)
+            parts += [(level, part) for part in own]
+            left -= sum(part.quantity for part in own)
+            if left:
+                left -= _take_expired(case, level, left, parts)
+        others = holds.take(state, level, left)
+        parts += [(level, part) for part in others]
+        left -= sum(part.quantity for part in others)
         if not left:
             break
     message = "" if parts else "nothing is reserved there"
@@ -277,6 +324,8 @@ def _take_hold(case: Case, quantity: int) -> _Taken:
     level = _exact_level(case, reservation)
     if level is None:
         level = next((one for one in _levels(case) if one.reservation == reservation), None)
+    if level is None:
+        level = _level_of_hold(case, row.hold_key(reservation, number))
     if level is None:
         return _wrong(case.location, reservation)
     found = holds.find_hold(case.state, level, number)
@@ -327,6 +376,26 @@ def _exact_level(case: Case, reservation: bytes) -> Level | None:
     return level if level.place.dimensions == _reservable(case) else None
 
 
+def _level_of_hold(case: Case, key: bytes) -> Level | None:
+    """The level of this hold, by its row, if it is of this place and the dimensions match.
+
+    A level on which nothing counts any more, but for a hold in its grace, is not among `_levels`.
+    """
+    value = case.state.rows.get(key)
+    if value is None or row.hold_location(value) != case.location.hash:
+        return None
+    place = row.decode_place(row.decode_hold(value))
+    if place.measure in case.state.rules.reservation_measures and _matches(case, place.dimensions):
+        return case.location.level(place.dimensions, place.measure)
+    return None
+
+
+def _matches(case: Case, dimensions: dict[str, str]) -> bool:
+    """Whether dimension values agree, apart from those that are masked."""
+    rules, own = case.state.rules, _reservable(case)
+    return all(dimensions.get(name) == own.get(name) for name in rules.reservable - rules.masked)
+
+
 def _reservable(case: Case) -> dict[str, str]:
     """The part of the dimensions that can be reserved."""
     reservable = case.state.rules.reservable
@@ -340,13 +409,10 @@ def _levels(case: Case) -> list[Level]:
     exact = [location.level(own, measure) for measure in rules.reservation_measures]
     if not rules.masked:
         return exact
-    names = rules.reservable - rules.masked
     masked = [
         level
         for level in location.levels.values()
-        if level not in exact
-        and level.reserved
-        and all(level.place.dimensions.get(name) == own.get(name) for name in names)
+        if level not in exact and level.reserved and _matches(case, level.place.dimensions)
     ]
     masked.sort(key=lambda level: (-len(level.place.dimensions), level.reservation))
     return exact + masked
@@ -365,80 +431,82 @@ def _wrong(location: ProductLocation, reservation: bytes | None) -> _Taken:
 # Giving back and bringing back.
 
 
-def _give_back(case: Case, quantity: int) -> Code:
-    """A demand went away before the ERP took it over: its hold goes with it."""
+def _give_back(case: Case, quantity: int) -> tuple[Code, list[row.Offset]]:
+    """A demand went away before the ERP took it over: its hold goes with it; which ones did."""
     told = case.told
     status = told.status
     if not (status.hold_id or status.reservation_id or status.auto_offset):
-        return Code.APPLIED
+        return Code.APPLIED, []
     found = _take(case, quantity)
     if not found.parts and found.code == Code.OFFSET_NOTHING_RESERVED:
-        return Code.APPLIED  # Its channel has released it already.
+        return Code.APPLIED, []  # Its channel has released it already.
     if not found.parts:
         case.follow_ups.append(_follow_up("OFFSET_FAILED", found.code, told, found, quantity))
-        return found.code
+        return found.code, []
     gone = found._replace(message=f"{status.status.lower()}: the demand is gone")
     invalid = quantity - found.quantity
     case.follow_ups.append(_follow_up("OFFSET_APPLIED", Code.OFFSET_APPLIED, told, gone, invalid))
-    return Code.OFFSET_APPLIED
+    return Code.OFFSET_APPLIED, _taken_from(found.parts)
 
 
-def _keep(ledger: row.Ledger, parts: list[tuple[Level, Taken]]) -> None:
-    """Remember what was taken, so that it can be brought back."""
-    for _, part in parts:
-        if len(ledger.offsets) < OFFSETS_KEPT_MAX:
-            hold = msgspec.Raw(msgspec.msgpack.encode(part.found.hold))
-            ledger.offsets.append(row.Offset(part.found.key, part.quantity, hold))
-        else:
-            last = ledger.offsets[-1]
-            quantity = last.quantity + part.quantity
-            ledger.offsets[-1] = row.Offset(last.hold_key, quantity, last.hold)
+def _taken_from(parts: list[tuple[Level, Taken]]) -> list[row.Offset]:
+    """What was taken, so that it can be brought back."""
+    return [
+        row.Offset(
+            part.found.key,
+            part.quantity,
+            msgspec.Raw(msgspec.msgpack.encode(part.found.hold)),
+        )
+        for _, part in parts
+    ]
+
+
+def _own(ledger: row.Ledger, taken: list[row.Offset]) -> None:
+    """This was offset for the transaction."""
+    splits.add(ledger.offsets, taken, OFFSETS_KEPT_MAX)
+    ledger.offset_quantity += splits.total(taken)
 
 
 def _forget(ledger: row.Ledger, quantity: int) -> list[row.Offset]:
     """Take what was offset last out of the ledger; returns it."""
-    gone: list[row.Offset] = []
-    left = quantity
-    while left and ledger.offsets:
-        last = ledger.offsets.pop()
-        part = min(last.quantity, left)
-        if part < last.quantity:
-            rest = last.quantity - part
-            ledger.offsets.append(row.Offset(last.hold_key, rest, last.hold))
-        gone.append(row.Offset(last.hold_key, part, last.hold))
-        left -= part
     ledger.offset_quantity -= quantity
     assert ledger.offset_quantity >= 0
-    return gone
+    return splits.cut(ledger.offsets, quantity)
 
 
 def _bring_back(case: Case, quantity: int) -> Code:
-    """The demand is a soft one again.
+    """The demand is a soft one again."""
+    _count_again(case, _forget(case.ledger, quantity))
+    return Code.OFFSET_REVERTED
 
-    Its holds count again, even if the stock is gone meanwhile.
-    """
+
+def _count_again(case: Case, offsets: list[row.Offset]) -> None:
+    """Holds that were taken count again, even if the stock is gone meanwhile."""
     state = case.state
-    for gone in _forget(case.ledger, quantity):
+    for gone in offsets:
         hold = row.decode_hold_body(gone.hold)
         place = row.decode_place(hold)
         values = state.rules.partition_values(place.dimensions)
-        assert values is not None, "the partition rule never changes in place"
-        location = state.location(place.organization_id, place.product_id, values)
-        level = location.level(place.dimensions, place.measure)
-        _reinstate(state, level, gone, hold)
+        level = None
+        if values is not None:
+            location = state.location(place.organization_id, place.product_id, values)
+            level = location.level(place.dimensions, place.measure)
+        # A changed partition rule may leave it no place, an absurd sum no room: it stays gone.
+        is_back = level is not None and level.has_room(gone.quantity)
+        if level is not None and is_back:
+            _reinstate(state, level, gone, hold)
         follow_up = FollowUp(
-            event_type="OFFSET_REVERTED",
-            code=Code.OFFSET_REVERTED,
+            event_type="OFFSET_REVERTED" if is_back else "OFFSET_FAILED",
+            code=Code.OFFSET_REVERTED if is_back else Code.OFFSET_WRONG_DIMENSIONS,
             told=case.told,
             level=level,
-            hold_id=hold_text(level.reservation_id, _number(gone.hold_key)),
-            quantity=gone.quantity,
-            invalid_quantity=0,
-            message="the hold counts again",
+            hold_id=hold_text(reservation_text(gone.hold_key[1:13]), _number(gone.hold_key)),
+            quantity=gone.quantity if is_back else 0,
+            invalid_quantity=0 if is_back else gone.quantity,
+            message="the hold counts again" if is_back else "there is no place for the hold",
             channel=hold.channel,
         )
         case.follow_ups.append(follow_up)
-    return Code.OFFSET_REVERTED
 
 
 def _number(hold_key: bytes) -> int:
@@ -476,11 +544,20 @@ def failure_id_of(organization_id: str, transaction_id: str) -> str:
     return reservation_text(blake2b(words, digest_size=12).digest())
 
 
-def drop_failure(state: PartitionState, told: Told) -> None:
-    """The transaction has nothing left that failed."""
-    key = row.failure_key(failure_id_of(told.organization_id, told.status.transaction_id))
-    if state.rows.get(key) is not None:
+def settle_failure(
+    state: PartitionState, organization_id: str, transaction_id: str, left: int
+) -> None:
+    """Of what failed for the transaction no more than `left` is still to be offset."""
+    key = row.failure_key(failure_id_of(organization_id, transaction_id))
+    stored = state.rows.get(key)
+    if stored is None:
+        return
+    failure = row.decode_failure(stored)
+    if left <= 0:
         state.delete(key)
+    elif left < failure.quantity:
+        failure.quantity = left
+        state.put(key, row.encode_row(failure))
 
 
 def _note_failure(case: Case, code: Code, quantity: int) -> None:

@@ -2,11 +2,13 @@
 
 An ERP that picks three of four reserved pieces makes the old transaction smaller and a new one for
 the rest, in two events that may come in either order. Taken alone, the first looks like a reduced
-demand and the second like a new one. So what a transaction of an order line loses, and what a new
-one brings, are set against each other for a short while: what merely moved was offset already.
+demand and the second like a new one. So what a transaction of an order line loses, with the holds
+that went for it, and what a new one gains are kept for a short while: what merely moved takes its
+holds along, or leaves them where they are.
 
-The rule: only transactions that name the same order and order line are parts of each other, the
-new one must not have been seen before, and the two events lie no more than `SPLIT_WINDOW_MS` apart.
+The rule: only transactions that name the same order and order line are parts of each other, none is
+a part of itself, the new one must not have been seen before, and the two events lie no more than
+`SPLIT_WINDOW_MS` apart.
 """
 
 from typing import Final, NamedTuple
@@ -19,6 +21,9 @@ from processor.inventory.state import PartitionState
 from schemas.messages import TransactionStatus
 
 SPLIT_WINDOW_MS: Final = 60_000  # Broker time between the two halves; an ERP writes both at once.
+PARTS_MAX: Final = 16  # Of an order line within the window; the oldest is forgotten.
+OFFSETS_MAX: Final = 64  # Holds of one part: with as many parts, a quarter of a row's bytes.
+FORMAT: Final = 2  # A row of format 1, of an earlier release, is out of its window: nothing moved.
 
 
 class Told(NamedTuple):
@@ -30,34 +35,101 @@ class Told(NamedTuple):
     status: TransactionStatus
 
 
+class Part(msgspec.Struct, frozen=True, array_like=True):
+    """What one transaction gained, being new, or the holds that went with what it lost."""
+
+    transaction_id: str
+    at_ms: int
+    gained: int
+    lost: list[row.Offset]
+
+
 class Split(msgspec.Struct, frozen=True, array_like=True):
-    """What an order line's transactions lost (above zero) or gained (below) lately."""
+    """Parts of one order line, the oldest first."""
 
     format: int
-    balance: int
-    at_ms: int
+    parts: list[Part]
 
 
-def take_over(state: PartitionState, told: Told, due: int, ledger: row.Ledger) -> int:
-    """How much of what a new transaction is due was offset by the one it was split from."""
+def gain(state: PartitionState, told: Told, quantity: int) -> list[row.Offset]:
+    """A new transaction has this quantity: the holds of what others have just lost are its own."""
     key = _key(told)
     if key is None:
-        return 0
-    balance = _balance(state, key)
-    moved = min(due, max(balance, 0))
-    ledger.offset_quantity += moved
-    _write(state, key, balance - due)
-    return moved
+        return []
+    found: list[row.Offset] = []
+    left = quantity
+    parts = _parts(state, key)
+    for part in parts:
+        if part.transaction_id != told.status.transaction_id:
+            taken = cut(part.lost, left)
+            found += taken
+            left -= total(taken)
+    _write(state, key, [*parts, _part(state, told, left, [])])
+    return found
 
 
-def moved(state: PartitionState, told: Told, lost: int) -> int:
-    """How much of what a transaction lost a new one has taken from the holds instead."""
+def lose(state: PartitionState, told: Told, quantity: int) -> list[tuple[str, int]]:
+    """A transaction has so much less: which new ones have just gained it, and how much each."""
     key = _key(told)
     if key is None:
-        return 0
-    balance = _balance(state, key)
-    _write(state, key, balance + lost)
-    return min(lost, max(-balance, 0))
+        return []
+    found: list[tuple[str, int]] = []
+    parts = _parts(state, key)
+    for index, part in enumerate(parts):
+        amount = min(quantity, part.gained)
+        if amount and part.transaction_id != told.status.transaction_id:
+            found.append((part.transaction_id, amount))
+            parts[index] = msgspec.structs.replace(part, gained=part.gained - amount)
+            quantity -= amount
+    if found:
+        _write(state, key, parts)
+    return found
+
+
+def lost(state: PartitionState, told: Told, holds: list[row.Offset]) -> None:
+    """These holds went with what the transaction lost; the next new one may claim them."""
+    key = _key(told)
+    if key is not None and holds:
+        parts = _parts(state, key)
+        _write(state, key, [*parts, _part(state, told, 0, add([], holds, OFFSETS_MAX))])
+
+
+def cut(offsets: list[row.Offset], quantity: int) -> list[row.Offset]:
+    """Take up to so much off the end of the list; returns it."""
+    gone: list[row.Offset] = []
+    while quantity and offsets:
+        last = offsets.pop()
+        part = min(last.quantity, quantity)
+        if part < last.quantity:
+            offsets.append(row.Offset(last.hold_key, last.quantity - part, last.hold))
+        gone.append(row.Offset(last.hold_key, part, last.hold))
+        quantity -= part
+    return gone
+
+
+def add(offsets: list[row.Offset], more: list[row.Offset], most: int) -> list[row.Offset]:
+    """Append to the list; beyond `most` of them the last one stands for the rest."""
+    for one in more:
+        if len(offsets) < most:
+            offsets.append(one)
+        else:
+            last = offsets[-1]
+            offsets[-1] = row.Offset(last.hold_key, last.quantity + one.quantity, last.hold)
+    return offsets
+
+
+def total(offsets: list[row.Offset]) -> int:
+    """How much all of them took."""
+    return sum(one.quantity for one in offsets)
+
+
+def last_ms(stored: bytes) -> int:
+    """When something was last noted in the row; 0 if all of it is out of its window."""
+    return max((part.at_ms for part in _decode(stored)), default=0)
+
+
+def _part(state: PartitionState, told: Told, gained: int, holds: list[row.Offset]) -> Part:
+    return Part(told.status.transaction_id, state.clock_ms, gained, holds)
 
 
 def _key(told: Told) -> bytes | None:
@@ -68,19 +140,19 @@ def _key(told: Told) -> bytes | None:
     return b"S" + GROUP.join(words).encode()
 
 
-def _balance(state: PartitionState, key: bytes) -> int:
+def _decode(stored: bytes) -> list[Part]:
+    of_format: list[object] = msgspec.msgpack.decode(stored)
+    return msgspec.msgpack.decode(stored, type=Split).parts if of_format[0] == FORMAT else []
+
+
+def _parts(state: PartitionState, key: bytes) -> list[Part]:
+    """What the row says that is within its window."""
     stored = state.rows.get(key)
-    if stored is None:
-        return 0
-    split = msgspec.msgpack.decode(stored, type=Split)
-    return split.balance if split.at_ms + SPLIT_WINDOW_MS > state.clock_ms else 0
+    since_ms = state.clock_ms - SPLIT_WINDOW_MS
+    return [] if stored is None else [one for one in _decode(stored) if one.at_ms > since_ms]
 
 
-def last_ms(stored: bytes) -> int:
-    """When the row was written last."""
-    return msgspec.msgpack.decode(stored, type=Split).at_ms
-
-
-def _write(state: PartitionState, key: bytes, balance: int) -> None:
-    state.put(key, msgspec.msgpack.encode(Split(row.FORMAT, balance, state.clock_ms)))
+def _write(state: PartitionState, key: bytes, parts: list[Part]) -> None:
+    kept = [part for part in parts if part.gained or part.lost]
+    state.put(key, msgspec.msgpack.encode(Split(FORMAT, kept[-PARTS_MAX:])))
     state.forget_later(key)

@@ -34,6 +34,7 @@ def test_a_configuration_that_may_not_be_written_is_no_success(
 ) -> None:
     """Producers would key by the old rule and workers by the new one: it stops, and says why."""
     monkeypatch.setattr(migration, "Producer", Refusing)
-    moving = Migration(Settings(), Codec(FixedSchemaIds()), print)
+    nowhere = Settings(bootstrap_servers="127.0.0.1:9", registry_url="http://127.0.0.1:9")
+    moving = Migration(nowhere, Codec(FixedSchemaIds()), print)
     with pytest.raises(Stop, match="authorization"):
         moving._produce_configuration(b"2", b"{}")

@@ -5,7 +5,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from processor.inventory.configuration import Configuration, default
+from processor.inventory.configuration import Configuration, PartitionRule, default, to_json
+from processor.inventory.offsets import failure_id_of
 from processor.inventory.rows import KIND_LEAF, decode_leaf
 from processor.inventory.stock import LEAF_ROWS_REMEMBERED_MAX
 from schemas.codes import Code
@@ -125,6 +126,195 @@ def test_a_reduction_long_before_is_no_split() -> None:
     partition.now_ms += 60_000
     partition.status("PICKED", 4, sequence=1, transaction="T2", **by)
     assert partition.available() == 8
+
+
+LINE = {"order_id": "SO-1", "order_line_id": "1", "auto_offset": True}
+
+
+def demand(quantity: float) -> dict[str, float]:
+    """The ERP's own reservation, which stands in place of an offset hold."""
+    return {"fno.reservphysical": quantity}
+
+
+def test_a_transaction_is_no_split_of_itself() -> None:
+    """First seen reserved, reduced a second later: the demand is gone, no hold comes back."""
+    partition, _ = held(10)
+    reached = {"transaction": "T1", **LINE}
+    partition.status("RESERVED_PHYSICAL", 10, sequence=1, changes=demand(10), **reached)
+    partition.now_ms += 1_000
+    partition.status("RESERVED_PHYSICAL", 3, sequence=2, changes=demand(-7), **reached)
+    assert kinds(partition) == ["TRANSACTION"]
+    assert partition.available() == 7
+
+
+@pytest.mark.parametrize("new_first", [True, False])
+@pytest.mark.parametrize("stranger", [0, 3])
+def test_a_split_of_what_was_wholly_offset(*, new_first: bool, stranger: float) -> None:
+    """Whichever comes first: the new one has what the old one had, a stranger's hold stays."""
+    partition, _ = held(5, with_offset(cancellation="release"))
+    if stranger:
+        partition.reserve(stranger, order_id="SO-2")
+    reached = {"changes": demand(5), "transaction": "T1", **LINE}
+    partition.status("RESERVED_PHYSICAL", 5, sequence=1, **reached)
+    parts: list[Any] = [("T1", "PICKED", 2, 2, demand(-3)), ("T2", "RESERVED_PHYSICAL", 3, 1, {})]
+    for name, status, quantity, sequence, changes in reversed(parts) if new_first else parts:
+        words = {"transaction": name, "changes": changes, **LINE}
+        partition.status(status, quantity, sequence=sequence, **words)
+    partition.tell(demand(3))
+    assert partition.available() == 5 - stranger
+    assert not [key for key in partition.rows.rows if key[:1] == b"F"]
+    partition.status("ON_ORDER", 3, sequence=2, changes=demand(-3), transaction="T2", **LINE)
+    assert partition.available() == 5 - stranger  # Its own three, not the stranger's, are soft.
+    kept = partition.reserve(10, order_id="SO-2", dimensions=RED_SMALL)
+    assert kept.code == Code.INSUFFICIENT_STOCK
+
+
+@pytest.mark.parametrize("new_first", [True, False])
+def test_a_split_below_the_trigger_keeps_its_holds(*, new_first: bool) -> None:
+    """Ten on order become four and six on order: ten stay held, and each offsets its own."""
+    partition = Partition()
+    partition.stock(20)
+    partition.reserve(10, order_id="SO-1")
+    partition.status("ON_ORDER", 10, sequence=1, transaction="T1", **LINE)
+    parts: list[Any] = [("T1", 4, 2), ("T2", 6, 1)]
+    for name, quantity, sequence in reversed(parts) if new_first else parts:
+        partition.status("ON_ORDER", quantity, sequence=sequence, transaction=name, **LINE)
+    assert partition.available() == 10
+    for name, quantity in (("T1", 4), ("T2", 6)):
+        told = partition.status("PICKED", quantity, sequence=3, transaction=name, **LINE)
+        assert told.code == Code.OFFSET_APPLIED
+    assert partition.available() == 20
+
+
+def test_holds_move_with_a_split() -> None:
+    """What the old one had offset comes back when the new one falls below the trigger."""
+    partition = Partition()
+    partition.stock(20)
+    partition.reserve(10, order_id="SO-1")
+    partition.status("ON_ORDER", 10, sequence=1, transaction="T1", **LINE)
+    partition.status("RESERVED_PHYSICAL", 10, sequence=2, transaction="T1", **LINE)
+    partition.now_ms += 61_000
+    partition.status("PICKED", 3, sequence=3, transaction="T1", **LINE)
+    partition.status("RESERVED_PHYSICAL", 7, sequence=1, transaction="T2", **LINE)
+    assert partition.available() == 20
+    partition.status("ON_ORDER", 7, sequence=2, transaction="T2", **LINE)
+    assert partition.available() == 13
+
+
+def test_a_split_row_of_an_earlier_release_is_read_as_nothing() -> None:
+    """Its window has passed before a new release decides; it is forgotten in time."""
+    partition, _ = held(4)
+    key = b"Susmf\x1eSO-1\x1e1"
+    partition.rows.put(key, msgspec.msgpack.encode((1, 4 * UNIT, partition.now_ms)))
+    told = partition.status("RESERVED_PHYSICAL", 4, sequence=1, transaction="T2", **LINE)
+    assert (told.code, partition.available()) == (Code.OFFSET_APPLIED, 10)
+
+
+def test_the_parts_of_an_order_line_that_are_remembered_have_a_bound() -> None:
+    """A line of a hundred new transactions within a minute does not fill a row."""
+    partition, _ = held(10)
+    for number in range(100):
+        partition.status("ON_ORDER", 1, sequence=1, transaction=f"T{number}", **LINE)
+    (stored,) = [value for key, value in partition.rows.rows.items() if key[:1] == b"S"]
+    assert len(stored) < 1_000
+
+
+def test_an_orders_own_hold_in_its_grace_comes_before_a_strangers() -> None:
+    """There is stock for both: the order takes its own back, the other one keeps what it has."""
+    partition = Partition(msgspec.structs.replace(default(), grace_ms=3_600_000))
+    partition.stock(20)
+    partition.reserve(10, order_id="X", expires_in_ms=1_000)
+    other = partition.reserve(10, order_id="Y")
+    partition.now_ms += 2_000
+    told = partition.status(
+        "RESERVED_PHYSICAL", 10, sequence=1, order_id="X", auto_offset=True, changes=demand(10)
+    )
+    assert told.code == Code.OFFSET_APPLIED
+    assert pieces(partition.release(other.hold_id).quantity) == 10
+
+
+@pytest.mark.parametrize("other", [0, 1])
+def test_a_named_hold_in_its_grace_is_found_under_masked_dimensions(other: float) -> None:
+    """Whether or not another hold counts at its level: the row says where it is."""
+    document = msgspec.structs.replace(with_offset(match=("colorid",)), grace_ms=3_600_000)
+    partition = Partition(document)
+    partition.stock(20)
+    lapsed = partition.reserve(10, dimensions=RED, expires_in_ms=1_000)
+    if other:
+        partition.reserve(other, dimensions=RED)
+    partition.now_ms += 2_000
+    partition.tick()
+    partition.restart()
+    told = partition.status("RESERVED_PHYSICAL", 4, sequence=1, hold_id=lapsed.hold_id)
+    assert told.code == Code.OFFSET_APPLIED
+
+
+@pytest.mark.parametrize(("status", "quantity"), [("RESERVED_PHYSICAL", 4), ("ON_ORDER", 10)])
+def test_a_failure_of_which_nothing_is_due_any_more_goes(status: str, quantity: float) -> None:
+    """Reduced to what was offset, or below the trigger: trying again must take nobody's hold."""
+    partition = Partition()
+    partition.stock(100)
+    partition.reserve(4, order_id="SO-1")
+    by = {"order_id": "SO-1", "auto_offset": True}
+    partition.status("RESERVED_PHYSICAL", 10, sequence=1, **by)
+    partition.status(status, quantity, sequence=2, **by)
+    partition.reserve(6, order_id="SO-2")
+    before = partition.available()
+    options = RequestOptions(offset_failure_id=failure_id_of("usmf", "T1"))
+    assert partition.ask("RETRY_OFFSET", [], options=options).code == Code.FAILURE_UNKNOWN
+    assert partition.available() == before
+
+
+def test_a_retry_takes_no_more_than_is_due_by_now() -> None:
+    """An entry that an earlier release left behind, for more than the transaction still asks."""
+    partition = Partition()
+    partition.stock(100)
+    partition.reserve(4, order_id="SO-1")
+    by = {"order_id": "SO-1", "auto_offset": True}
+    partition.status("RESERVED_PHYSICAL", 10, sequence=1, **by)
+    stale = {key: value for key, value in partition.rows.rows.items() if key[:1] == b"F"}
+    partition.status("RESERVED_PHYSICAL", 4, sequence=2, **by)
+    for key, value in stale.items():
+        partition.rows.put(key, value)
+    partition.reserve(6, order_id="SO-2")
+    options = RequestOptions(offset_failure_id=failure_id_of("usmf", "T1"))
+    assert partition.ask("RETRY_OFFSET", [], options=options).code == Code.ACCEPTED
+    assert [event.event_type for event in partition.events] == ["OFFSET_RESOLVED"]
+    assert partition.available() == 94
+
+
+@pytest.mark.parametrize("was", ["failed", "offset"])
+def test_what_has_no_place_under_a_new_partition_rule_stops_nobody(was: str) -> None:
+    """An empty partition goes from one rule to another: what is left is refused, or told."""
+
+    def document(version: int, rule: str) -> Configuration:
+        partition = PartitionRule(rule=rule)
+        reservation = msgspec.structs.replace(default().reservation, dimensions=tuple(RED_SMALL))
+        return msgspec.structs.replace(
+            default(), version=version, partition=partition, reservation=reservation
+        )
+
+    partition = Partition(document(1, "by-product"))
+    key = b"usmf|D0002"
+    reached = TransactionStatus(
+        transaction_id="T1", status="SOLD", sequence=1, quantity=5 * UNIT, auto_offset=True
+    )
+    if was == "offset":
+        partition.tell({"fno.physicalinvent": 5}, dimensions={}, key=key)
+        partition.ask("RESERVE", [line(5, dimensions={})], key=key)
+        partition.tell({"fno.physicalinvent": -5}, transaction=reached, dimensions={}, key=key)
+    else:
+        partition.tell({}, transaction=reached, dimensions={}, key=key)
+    options = RequestOptions(configuration=to_json(document(2, "by-location")))
+    assert partition.ask("CONFIGURE", [], options=options, key=None).code == Code.ACCEPTED
+    if was == "offset":
+        again = msgspec.structs.replace(reached, sequence=2)
+        partition.tell({}, transaction=again, dimensions=WAREHOUSE)
+        assert partition.events[1].message == "there is no place for the hold"
+    else:
+        options = RequestOptions(offset_failure_id=failure_id_of("usmf", "T1"))
+        answer = partition.ask("RETRY_OFFSET", [], options=options)
+        assert answer.code == Code.PARTITION_DIMENSION_MISSING
 
 
 def test_a_transaction_that_grows_offsets_the_difference() -> None:
