@@ -70,7 +70,7 @@ def _expected(ask: Ask, free: list[int]) -> tuple[int, int, int]:
 
 
 def totals(work: Work, *, reserved: Mapping[int, int], held: int, records: int) -> None:
-    """For a contestant that keeps no order: nothing lost, nothing doubled, nothing oversold.
+    """For a contestant that keeps no order: nothing lost, doubled, oversold or refused in vain.
 
     Args:
         work: the load.
@@ -88,3 +88,5 @@ def totals(work: Work, *, reserved: Mapping[int, int], held: int, records: int) 
     oversold = [leaf for leaf, pieces in reserved.items() if pieces > work.supply]
     if oversold:
         raise WrongAnswerError(f"{work.name}: {len(oversold)} stock keys oversold")
+    if held < len(work.asks) and work.supply >= 3 * len(work.asks):  # Of three pieces at most.
+        raise WrongAnswerError(f"{work.name}: {held} pieces for {len(work.asks)} that all fit")

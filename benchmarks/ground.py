@@ -61,7 +61,7 @@ class Ground:
             yield Site(bootstrap, registry_url, folder, Codec(ids), ids)
 
     def settle(self, progress: Progress) -> int:
-        """Wait until the broker has compacted what was written to it; returns the seconds it took.
+        """Wait until the broker's cleaner takes next to nothing; returns the seconds it took.
 
         What millions of rows leave, made in minutes, takes it most of a core for longer than the
         run that is measured beside it. In production they come over weeks. After
@@ -76,9 +76,11 @@ class Ground:
         assert pid is not None
         start = time.monotonic()
         used_s = thread_cpu_s(pid, CLEANER)
-        while (waited_s := time.monotonic() - start) < CLEANED_WITHIN_S:
+        waited_s = 0.0
+        while waited_s < CLEANED_WITHIN_S:
             progress("the broker compacts its logs", int(waited_s), int(CLEANED_WITHIN_S))
             time.sleep(CLEANER_LOOK_S)
+            waited_s = time.monotonic() - start
             before_s, used_s = used_s, thread_cpu_s(pid, CLEANER)
             if used_s - before_s < CLEANER_SHARE_MAX * CLEANER_LOOK_S:
                 break

@@ -136,7 +136,7 @@ def markdown(comparisons: Sequence[Comparison]) -> str:
     ]
     for one in comparisons:
         latency = f"{_number(one.p50_ms)} / {_number(one.p99_ms)}" if one.p50_ms else ""
-        own = sum(run.contestant.startswith("holdfast") for run in one.runs)
+        own = sum(run.contestant == one.contestant for run in one.runs)
         cells = (
             one.name + _note(one),
             _number(one.decisions_per_s),

@@ -15,8 +15,10 @@ import pytest
 from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 
 from compose.ports import free_port
+from producers.channel import ChannelClient, Item
 from producers.gateway.v1.events import CHUNK_BYTES
 from producers.settings import Settings
+from schemas.messages import ReservationResult
 from tests.support.eventually import eventually, eventually_async
 from tests.support.gateway import GatewayProcess, Shop, gateway_process
 
@@ -88,30 +90,25 @@ def test_decisions_and_stock_changes_come_as_they_are_committed(
 
 
 @pytest.mark.parametrize(
-    ("wanted", "count"),
-    [
-        ({"siteId": "1", "locationId": "11"}, 1),
-        ({"siteId": "2"}, 0),
-        ({"channel": "tests"}, 1),
-        ({"channel": "nobody"}, 0),
-        ({"organizationId": "usmf"}, 1),
-        ({"organizationId": "demf"}, 0),
-    ],
+    "wanted",
+    [{"siteId": "2"}, {"locationId": "12"}, {"channel": "elsewhere"}, {"organizationId": "demf"}],
 )
 def test_filters_must_all_fit(
-    client: httpx.Client, shop: Shop, wanted: dict[str, str], count: int
+    client: httpx.Client, shop: Shop, http_stack: Settings, wanted: dict[str, str]
 ) -> None:
     """Place, channel and organization narrow the stream; what does not fit is not sent."""
-    end = Shop(client=client, product=shop.product)
+    place = {"siteid": wanted.get("siteId", "1"), "locationid": wanted.get("locationId", "11")}
+    item = Item(wanted.get("organizationId", "usmf"), shop.product, place)
+    params = {**wanted, "productId": shop.product}
     with (
-        client.stream("GET", "/v1/events", params={**wanted, "productId": shop.product}) as narrow,
-        client.stream("GET", "/v1/events", params={"productId": shop.product}) as wide,
+        ChannelClient(http_stack, wanted.get("channel", "tests")) as channel,
+        client.stream("GET", "/v1/events", params=params) as narrow,
     ):
-        asked = reserve(end)
-        seen = until(events_of(wide), asked)
-        assert len(seen) == 1
-        if count:
-            assert until(events_of(narrow), asked) == seen
+        reserve(shop)
+        fitting = channel.reserve(item, 1)
+        assert isinstance(fitting, ReservationResult)
+        seen = until(events_of(narrow), fitting.request_id)
+    assert [event.data["requestId"] for event in seen] == [fitting.request_id]
 
 
 def test_reader_that_comes_back_misses_nothing(client: httpx.Client, shop: Shop) -> None:

@@ -43,6 +43,7 @@ from schemas.messages import (
     ReservationResult,
     TransactionStatus,
 )
+from schemas.partitioning import partition_of
 from schemas.queries import (
     DecisionLine,
     HoldQuery,
@@ -191,11 +192,12 @@ async def test_a_caller_sees_its_own_write(
     """Once `reached` says so for the record's offset, the answer holds it: 50 writes, no miss."""
     asked = HoldQuery(organization_id="usmf", product_id=item.product_id)
     async with asking(followed) as queries:
+        partition = partition_of(key_by_location(item), len(await queries.partitions()))
         for count in range(1, 51):
             answer = await asyncio.to_thread(client.reserve, item, "0.1")
             assert isinstance(answer, ReservationResult)
-            (reached,) = await asyncio.gather(_reached_anywhere(queries, answer))
-            assert reached
+            offset = answer.source_offset
+            assert await queries.reached(partition, topics.REQUESTS, offset, WITHIN_S)
             assert len((await queries.holds(asked)).holds) == count
         assert not await queries.reached(0, topics.REQUESTS, 10**12, 0.01)
         assert not await queries.reached(99, topics.REQUESTS, 0, 0.01)
@@ -216,14 +218,6 @@ async def test_closed_while_it_waits_for_a_write_it_leaves_no_connection(
         pool = queries._reader._redis.connection_pool
         left = [*pool._available_connections, *pool._in_use_connections]
         assert not [one for one in left if one.is_connected]
-
-
-async def _reached_anywhere(queries: RedisQueries, answer: ReservationResult) -> bool:
-    """Wait for the answer's record; its partition is where its hold's decision was made."""
-    decision = await eventually_async(lambda: queries.decision(answer.request_id))
-    assert decision is not None
-    offset = answer.source_offset
-    return await queries.reached(decision.partition, topics.REQUESTS, offset, WITHIN_S)
 
 
 async def test_a_status_and_its_offset_show_at_once(

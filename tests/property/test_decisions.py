@@ -270,15 +270,13 @@ class Decisions(RuleBasedStateMachine):
                 granted.append((f"basket-{index}", booked))
             else:
                 failed += 1
-            if said.code not in GRANTED or not (atomic and failed):
-                expected = said.code
-            if said.code not in GRANTED:
-                assert answers[index].code == expected
+                assert answers[index].code == said.code
         for hold_id, _ in granted:
             self.oracle.holds.pop(hold_id)
         stays = not dry_run and not (atomic and failed)
-        for (node, _), answer in zip(wanted, answers, strict=True):
+        for (node, quantity), answer in zip(wanted, answers, strict=True):
             if answer.code == Code.ACCEPTED and stays:
+                assert answer.quantity == quantity * UNIT
                 self.book(answer, node)
         assert sum(answer.code in GRANTED for answer in answers) == (
             0 if atomic and failed else len(granted)

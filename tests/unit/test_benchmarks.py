@@ -71,6 +71,10 @@ def test_totals_that_do_not_fit_give_no_figure() -> None:
         check.totals(work, reserved={0: 2, 1: 1}, held=4, records=3)
     with pytest.raises(WrongAnswerError, match="oversold"):
         check.totals(work, reserved={0: 4}, held=4, records=3)
+    plenty = work._replace(supply=9)
+    check.totals(plenty, reserved={0: 2, 1: 1}, held=3, records=3)
+    with pytest.raises(WrongAnswerError, match="all fit"):
+        check.totals(plenty, reserved={}, held=0, records=3)
 
 
 @pytest.mark.parametrize("profile", sorted(load.PROFILES))
@@ -140,7 +144,7 @@ def test_the_report_says_what_was_saved(tmp_path: Path) -> None:
     assert text.endswith("\nafter\n")
     assert "stale" not in text
     assert report.marked_part(text) == suite.promised(tmp_path)
-    assert "| spread: ratio to stock Faust | 15 | 25 | 20 |" in text
+    assert "| spread: ratio to stock Faust, one process each | 15 | 25 | 20 |" in text
     assert "ten million" not in text.lower()
     table = (tmp_path / "table.md").read_text()
     assert "| spread | 20,000 |" in table
@@ -199,7 +203,7 @@ def test_an_interrupted_or_failed_suite_keeps_what_it_has(
         sessions=[one for one in suite.SESSIONS if one.key in ("spread", "hot")],
     )
     seen = {line.figure: line.verdict for line in lines}
-    assert seen["spread: ratio to PostgreSQL"] == "goal"
+    assert seen["spread: ratio to PostgreSQL, one request a transaction"] == "goal"
     assert seen["hot: decisions/s"] == "NO FIGURE"
     assert seen["mixed relative to spread"] == "floor"
     assert faults == ["hot: lost"]
