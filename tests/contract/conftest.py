@@ -11,6 +11,7 @@ from compose.stack import LocalStack
 from holdfast.demo.place import throw_away
 from producers.settings import Settings
 from tests.support.gateway import GatewayProcess, Shop, gateway_process, view_process
+from tests.support.source import Source
 
 
 @pytest.fixture(scope="session")
@@ -51,3 +52,14 @@ def client(gateway: GatewayProcess) -> Iterator[httpx.Client]:
 def shop(client: httpx.Client) -> Shop:
     """A product nobody else uses, without stock."""
     return Shop(client=client, product=f"P-{uuid.uuid4().hex[:10]}")
+
+
+@pytest.fixture
+def nothing_written(http_stack: Settings) -> Iterator[None]:
+    """Whatever the test does, it must write nothing."""
+    source = Source(http_stack)
+    starts = source.ends()
+    yield
+    written = source.written_since(starts)
+    source.close()
+    assert written == []

@@ -89,7 +89,7 @@ def test_every_field_says_what_it_means(name: str) -> None:
 
 @pytest.mark.parametrize("name", RECORDS)
 def test_times_and_quantities_are_what_their_names_say(name: str) -> None:
-    """A name ends in `_ms` exactly when it is a long; quantities are decimal(18,6)."""
+    """What is named `_ms` is a long; quantities are decimal(18,6)."""
     for field in RECORDS[name]["fields"]:
         text = str(field["type"])
         if field["name"].endswith("_ms"):

@@ -1,23 +1,17 @@
 """Bad input at every endpoint of /v1: a clear 4xx, and nothing is written."""
 
 import base64
-from collections.abc import Iterator
 from typing import Any, Final, NamedTuple
 
 import httpx
 import orjson
 import pytest
-from confluent_kafka import Consumer, TopicPartition
 
-from producers.channel.client import connect_codec
 from producers.gateway.v1.table import OPERATIONS
-from producers.settings import Settings
-from schemas import topics
 from tests.support.gateway import GatewayProcess
 
 pytestmark = pytest.mark.kafka
 
-WITHIN_S: Final = 20.0
 SUBJECT: Final = {
     "organizationId": "usmf",
     "productId": "P-bad-input",
@@ -65,32 +59,6 @@ READING: Final = tuple(one for one in ENDPOINTS if one.method == "GET")
 def name_of(endpoint: Any) -> str:
     """Name of a case."""
     return endpoint.name if isinstance(endpoint, Endpoint) else ""
-
-
-@pytest.fixture
-def nothing_written(http_stack: Settings) -> Iterator[None]:
-    """Whatever the test does, it must write nothing; ticks of the worker are nobody's."""
-    codec = connect_codec(http_stack)
-    consumer = Consumer({**http_stack.librdkafka(), "group.id": "bad-input-v1"})
-    partitions = consumer.list_topics(topics.REQUESTS).topics[topics.REQUESTS].partitions
-    places = [TopicPartition(topics.REQUESTS, partition) for partition in partitions]
-    starts = [
-        TopicPartition(one.topic, one.partition, consumer.get_watermark_offsets(one)[1])
-        for one in places
-    ]
-    yield
-    ends = {one.partition: consumer.get_watermark_offsets(one)[1] for one in places}
-    consumer.assign(starts)
-    left = {one.partition for one in starts if one.offset < ends[one.partition]}
-    actions = []
-    while left:
-        message = consumer.poll(WITHIN_S)
-        assert message is not None
-        actions.append(codec.decode_request(message.value()).action)
-        if message.offset() + 1 >= ends[message.partition()]:
-            left.discard(message.partition())
-    consumer.close()
-    assert set(actions) <= {"TICK"}
 
 
 def ask(client: httpx.Client, endpoint: Endpoint, **more: Any) -> httpx.Response:
