@@ -33,7 +33,7 @@ def retry_offset(state: PartitionState, request: ReservationRequest) -> Code:
     )
     told = splits.Told(failure.event_id, failure.organization_id, failure.product_id, status)
     ledger = offsets.ledger_of(state, failure.organization_id, failure.transaction_id)
-    wanted = ledger.quantity if offsets.is_due(state, ledger.status) else 0
+    wanted = offsets.wanted_of(state, ledger.status, ledger.quantity)
     due = min(failure.quantity, wanted - ledger.offset_quantity)
     if due <= 0:
         _drop(state, failure, "nothing is due any more")

@@ -137,13 +137,18 @@ def is_due(state: PartitionState, status: str) -> bool:
     return RANK.get(status, -1) >= trigger
 
 
+def wanted_of(state: PartitionState, status: str, quantity: int) -> int:
+    """How much of a transaction's quantity is to be offset at this status."""
+    return quantity if is_due(state, status) else 0
+
+
 def _move(case: Case) -> Code:
     """Up, down or along the ladder."""
     told, ledger = case.told, case.ledger
     status = told.status
     if ledger.offset_quantity and _is_elsewhere(case):
         _bring_back(case, ledger.offset_quantity)
-    wanted = status.quantity if is_due(case.state, status.status) else 0
+    wanted = wanted_of(case.state, status.status, status.quantity)
     if ledger.sequence == _NEVER_SEEN:
         _claim(case, wanted)
     due = wanted - ledger.offset_quantity

@@ -330,7 +330,7 @@ class ProductLocation:
             if self.pools:
                 leaf = tuple(value or "" for value in key)
                 self.pools[availability].supply(leaf, sign * quantity)
-        signs = dict(effects)
+        signs = dict(effects) if self.explained else {}
         for (availability, above), sums in self.explained.items():
             if availability in signs and self.is_below(dimensions, above):
                 sums[measure] += signs[availability] * quantity

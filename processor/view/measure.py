@@ -30,6 +30,7 @@ WAREHOUSE: Final = "locationid"
 _KNOWN: Final = frozenset(BASE_DIMENSIONS)
 
 Place = tuple[str, str, str]  # organization, site, warehouse
+Axes = Sequence[Sequence[tuple[str, ...]]]
 
 
 class Formulas:
@@ -90,6 +91,8 @@ class Selection(NamedTuple):
     Attributes:
         filters: (dimension, values allowed), without those that allow all.
         combinations: names and the rows wanted, None for all.
+        axes: parts of the places it is about, sorted: each of an axis goes with each of the others.
+            A page may stand among a hundred million places: they are never listed.
 
     """
 
@@ -98,6 +101,7 @@ class Selection(NamedTuple):
     filters: tuple[tuple[str, frozenset[str]], ...]
     group_by: tuple[str, ...]
     combinations: tuple[tuple[str, ...], frozenset[tuple[str, ...]]] | None
+    axes: Axes
 
     def fits(self, stock: StockRow) -> bool:
         """Whether a row is asked for."""
@@ -116,43 +120,43 @@ class Selection(NamedTuple):
 
     def span(self) -> int:
         """How many warehouses the question is about, counted without listing them."""
-        return prod(map(len, self._axes()))
+        return prod(map(len, self.axes))
 
     def places(self, start: int = 0, stop: int | None = None) -> list[Place]:
         """Those warehouses in order, or some of them; empty if it does not name any."""
-        axes = self._axes()
-        count = prod(map(len, axes))
+        count = self.span()
         last = count if stop is None else min(stop, count)
-        found = [_combined(axes, number) for number in range(start, last)]
+        found = [_combined(self.axes, number) for number in range(start, last)]
         return [(organization, site, warehouse) for organization, site, warehouse in found]
 
     def pairs(self, most: int) -> list[tuple[str, ...]]:
         """Sites and warehouses it names, in any organization; none if they are more than `most`."""
-        axes = self._axes()[1:]
+        axes = self.axes[1:]
         count = prod(map(len, axes))
         return [_combined(axes, number) for number in range(count)] if count <= most else []
 
-    def _axes(self) -> list[list[tuple[str, ...]]]:
-        """Parts of places, sorted: each of an axis goes with each of the others.
 
-        A page of a question may stand among a hundred million places: they are never listed.
-        """
-        organizations = _single(set(self.organization_ids))
-        if self.combinations is None:
-            allowed = dict(self.filters)
-            return [organizations, *(_single(allowed.get(name, ())) for name in (SITE, WAREHOUSE))]
-        names, rows = self.combinations
-        if SITE not in names or WAREHOUSE not in names:
-            return [organizations, []]
-        site, warehouse = names.index(SITE), names.index(WAREHOUSE)
-        return [organizations, sorted({(row[site], row[warehouse]) for row in rows})]
+def _axes(
+    organization_ids: Iterable[str],
+    filters: Iterable[tuple[str, frozenset[str]]],
+    combinations: tuple[tuple[str, ...], frozenset[tuple[str, ...]]] | None,
+) -> Axes:
+    organizations = _single(set(organization_ids))
+    if combinations is None:
+        allowed = dict(filters)
+        return [organizations, *(_single(allowed.get(name, ())) for name in (SITE, WAREHOUSE))]
+    names, rows = combinations
+    if SITE not in names or WAREHOUSE not in names:
+        return [organizations, []]
+    site, warehouse = names.index(SITE), names.index(WAREHOUSE)
+    return [organizations, sorted({(row[site], row[warehouse]) for row in rows})]
 
 
 def _single(values: Iterable[str]) -> list[tuple[str, ...]]:
     return [(value,) for value in sorted(values)]
 
 
-def _combined(axes: Sequence[Sequence[tuple[str, ...]]], number: int) -> tuple[str, ...]:
+def _combined(axes: Axes, number: int) -> tuple[str, ...]:
     """The combination of this number, counted in the order of the axes."""
     parts: list[tuple[str, ...]] = []
     for axis in reversed(axes):
@@ -175,12 +179,14 @@ def select(query: OnHandQuery, formulas: Formulas) -> Selection:
     combinations = _combinations(query.combinations, mapping)
     added = () if combinations is None else combinations[0]
     names = [*(_base(name, mapping) for name in query.group_by), *added]
+    narrowing = tuple((name, values) for name, values in filters if values)
     found = Selection(
         query.organization_ids,
         tuple(dict.fromkeys(query.product_ids)),
-        tuple((name, values) for name, values in filters if values),
+        narrowing,
         tuple(name for name in dict.fromkeys(names) if name != ORGANIZATION),
         combinations,
+        _axes(query.organization_ids, narrowing, combinations),
     )
     _check(query, found, formulas)
     return found

@@ -51,8 +51,7 @@ class KeySet:
         self._fetched_s = -STALE_MAX_S - 1
         self._tried_s = -STALE_MAX_S - 1
         self._failure = ""
-        self._lock = asyncio.Lock()
-        self._beside: asyncio.Task[None] | None = None
+        self._renewing: asyncio.Task[None] | None = None  # One at a time.
 
     async def key(self, key_id: str) -> jwt.PyJWK:
         """Key of that id.
@@ -64,12 +63,13 @@ class KeySet:
         now_s = self._clock()
         age_s = now_s - self._fetched_s
         found = self._keys.get(key_id) if age_s <= STALE_MAX_S else None
+        is_under_way = self._renewing is not None and not self._renewing.done()
         may_ask = now_s - self._tried_s > RENEW_MIN_S
-        if found is None and may_ask:
-            await self._renew()
+        if (found is None or age_s > RENEW_S) and may_ask and not is_under_way:
+            self._renewing = asyncio.create_task(self._renew())
+        if found is None and self._renewing is not None:
+            await asyncio.shield(self._renewing)  # Of all who wait, not of one who goes.
             found = self._keys.get(key_id)
-        elif age_s > RENEW_S and may_ask and (self._beside is None or self._beside.done()):
-            self._beside = asyncio.create_task(self._renew())
         if self._clock() - self._fetched_s > STALE_MAX_S:
             raise Refused(f"the keys cannot be had: {self._failure}", unavailable=True)
         if found is None:
@@ -79,18 +79,15 @@ class KeySet:
         return found
 
     async def _renew(self) -> None:
-        async with self._lock:
-            if self._clock() - self._tried_s <= RENEW_MIN_S:
-                return  # Somebody else did while we waited.
-            try:
-                document = await asyncio.to_thread(self._read)
-                keys = _usable(json.loads(document))
-            except (OSError, HTTPException, ValueError, TypeError) as error:
-                self._failure = str(error) or type(error).__name__
-            else:
-                self._keys, self._failure = keys, ""
-                self._fetched_s = self._clock()
-            self._tried_s = self._clock()
+        try:
+            document = await asyncio.to_thread(self._read)
+            keys = _usable(json.loads(document))
+        except (OSError, HTTPException, ValueError, TypeError) as error:
+            self._failure = str(error) or type(error).__name__
+        else:
+            self._keys, self._failure = keys, ""
+            self._fetched_s = self._clock()
+        self._tried_s = self._clock()
 
 
 def _usable(document: Any) -> dict[str, jwt.PyJWK]:
