@@ -1,7 +1,8 @@
 """`holdfast connector`: tell Holdfast what an ERP did, from its outbox, a webhook or a file.
 
 Exit codes: 0 stopped, or the file is told on; 1 rows of the file were refused; 2 it could not
-start; 70 it must not go on (fenced, or the outcome of a commit is not known): start it again.
+start (its port is taken, the file or the mapping cannot be read); 70 it must not go on (fenced, or
+the outcome of a commit is not known): start it again.
 """
 
 from pathlib import Path
@@ -72,6 +73,7 @@ def run(
 ) -> None:
     """Publish an ERP's changes, each exactly once, until SIGTERM or Ctrl-C or the file's end."""
     from producers.scm.files import FileError  # noqa: PLC0415 - uvicorn and psycopg are not small
+    from producers.scm.health import NotListening  # noqa: PLC0415
     from producers.scm.publisher import Fault  # noqa: PLC0415
     from producers.scm.run import run_file, run_outbox, run_webhook  # noqa: PLC0415
 
@@ -88,7 +90,7 @@ def run(
         elif file is not None:
             position, refused = run_file(settings, file, report, from_start=from_start)
             _show(file, position, refused, as_json=as_json)
-    except (MappingError, FileError, RegistryError) as error:
+    except (MappingError, FileError, NotListening, RegistryError) as error:
         typer.secho(str(error), fg="red", err=True)
         raise typer.Exit(EXIT_USAGE) from error
     except Fault as fault:

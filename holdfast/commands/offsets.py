@@ -73,7 +73,7 @@ def entries(settings: Settings) -> Iterator[Entry]:
             if key[:1] != FAILURE_KIND:
                 continue
             failure = row.decode_failure(value)
-            values = rules.partition_values(failure.dimensions) or ()
+            values = rules.stock_values(failure.dimensions)
             yield Entry(
                 failure, rules.record_key(failure.organization_id, failure.product_id, values)
             )

@@ -6,7 +6,7 @@ still there. Nothing ever takes more from a hold than is left of it: the excess 
 """
 
 from collections.abc import Iterator
-from typing import Final, NamedTuple
+from typing import Final
 
 from processor.inventory import rows as row
 from processor.inventory.explain import explain
@@ -25,13 +25,16 @@ QUANTITY_MAX: Final = limits.QUANTITY_MAX
 _NO_ROOM: Final = "the total of all holds there would be out of range"
 
 
-class FoundHold(NamedTuple):
+class FoundHold:
     """A hold row as it stands."""
 
-    key: bytes
-    number: int
-    value: bytes
-    hold: row.Hold
+    __slots__ = ("hold", "key", "number", "value")
+
+    def __init__(self, key: bytes, number: int, value: bytes, hold: row.Hold) -> None:
+        self.key = key
+        self.number = number
+        self.value = value
+        self.hold = hold
 
     def is_live(self, clock_ms: int) -> bool:
         """Whether it counts at this time."""
@@ -39,11 +42,14 @@ class FoundHold(NamedTuple):
         return self.hold.state == row.LIVE and (expires_at_ms == 0 or expires_at_ms > clock_ms)
 
 
-class Taken(NamedTuple):
-    """What was taken from one hold; `hold` is the hold before."""
+class Taken:
+    """What was taken from one hold; `found` is the hold before."""
 
-    found: FoundHold
-    quantity: int
+    __slots__ = ("found", "quantity")
+
+    def __init__(self, found: FoundHold, quantity: int) -> None:
+        self.found = found
+        self.quantity = quantity
 
 
 def refused(code: Code, message: str = "") -> Outcome:

@@ -7,11 +7,12 @@ that went for it, and what a new one gains are kept for a short while: what mere
 holds along, or leaves them where they are.
 
 The rule: only transactions that name the same order and order line are parts of each other, none is
-a part of itself, the new one must not have been seen before, and the two events lie no more than
-`SPLIT_WINDOW_MS` apart.
+a part of itself or of a newer one, the new one must not have been seen before, and the two events
+lie no more than `SPLIT_WINDOW_MS` apart.
 """
 
-from typing import Final, NamedTuple
+from collections.abc import Callable
+from typing import Final
 
 import msgspec
 
@@ -26,17 +27,25 @@ OFFSETS_MAX: Final = 64  # Holds of one part: with as many parts, a quarter of a
 FORMAT: Final = 2  # A row of format 1, of an earlier release, is out of its window: nothing moved.
 
 
-class Told(NamedTuple):
+class Told:
     """A transaction's status, as it was told or is tried again."""
 
-    event_id: str
-    organization_id: str
-    product_id: str
-    status: TransactionStatus
+    __slots__ = ("event_id", "organization_id", "product_id", "status")
+
+    def __init__(
+        self, event_id: str, organization_id: str, product_id: str, status: TransactionStatus
+    ) -> None:
+        self.event_id = event_id
+        self.organization_id = organization_id
+        self.product_id = product_id
+        self.status = status
 
 
 class Part(msgspec.Struct, frozen=True, array_like=True):
-    """What one transaction gained, being new, or the holds that went with what it lost."""
+    """What one transaction gained, being new, or the holds that went with what it lost.
+
+    One of which others have taken all that it gained stays: it says when the transaction came.
+    """
 
     transaction_id: str
     at_ms: int
@@ -57,27 +66,36 @@ def gain(state: PartitionState, told: Told, quantity: int) -> list[row.Offset]:
     if key is None:
         return []
     found: list[row.Offset] = []
+    kept: list[Part] = []
     left = quantity
-    parts = _parts(state, key)
-    for part in parts:
-        if part.transaction_id != told.status.transaction_id:
-            taken = cut(part.lost, left)
-            found += taken
-            left -= total(taken)
-    _write(state, key, [*parts, _part(state, told, left, [])])
+    for part in _parts(state, key):
+        is_new = not part.lost
+        taken = cut(part.lost, left)
+        found += taken
+        left -= total(taken)
+        if is_new or part.lost:
+            kept.append(part)
+    _write(state, key, [*kept, Part(told.status.transaction_id, state.clock_ms, left, [])])
     return found
 
 
-def lose(state: PartitionState, told: Told, quantity: int) -> list[tuple[str, int]]:
-    """A transaction has so much less: which new ones have just gained it, and how much each."""
+def lose(
+    state: PartitionState, told: Told, quantity: int, has: Callable[[str], int]
+) -> list[tuple[str, int]]:
+    """A transaction has so much less: which newer ones have just gained it, and how much each.
+
+    None more than it `has` by now: it may have been reduced, or have ended.
+    """
     key = _key(told)
     if key is None:
         return []
     found: list[tuple[str, int]] = []
     parts = _parts(state, key)
-    for index, part in enumerate(parts):
-        amount = min(quantity, part.gained)
-        if amount and part.transaction_id != told.status.transaction_id:
+    for index in range(_newer_than(parts, told.status.transaction_id), len(parts)):
+        part = parts[index]
+        most = min(quantity, part.gained)
+        amount = min(most, has(part.transaction_id)) if most else 0
+        if amount:
             found.append((part.transaction_id, amount))
             parts[index] = msgspec.structs.replace(part, gained=part.gained - amount)
             quantity -= amount
@@ -86,12 +104,21 @@ def lose(state: PartitionState, told: Told, quantity: int) -> list[tuple[str, in
     return found
 
 
+def _newer_than(parts: list[Part], transaction_id: str) -> int:
+    """Where the parts begin that came after the transaction; 0 if it came before all of them."""
+    for index, part in enumerate(parts):
+        if part.transaction_id == transaction_id and not part.lost:
+            return index + 1
+    return 0
+
+
 def lost(state: PartitionState, told: Told, holds: list[row.Offset]) -> None:
     """These holds went with what the transaction lost; the next new one may claim them."""
     key = _key(told)
     if key is not None and holds:
-        parts = _parts(state, key)
-        _write(state, key, [*parts, _part(state, told, 0, add([], holds, OFFSETS_MAX))])
+        kept = add([], holds, OFFSETS_MAX)
+        part = Part(told.status.transaction_id, state.clock_ms, 0, kept)
+        _write(state, key, [*_parts(state, key), part])
 
 
 def cut(offsets: list[row.Offset], quantity: int) -> list[row.Offset]:
@@ -128,10 +155,6 @@ def last_ms(stored: bytes) -> int:
     return max((part.at_ms for part in _decode(stored)), default=0)
 
 
-def _part(state: PartitionState, told: Told, gained: int, holds: list[row.Offset]) -> Part:
-    return Part(told.status.transaction_id, state.clock_ms, gained, holds)
-
-
 def _key(told: Told) -> bytes | None:
     status = told.status
     if not status.order_id or not status.order_line_id:
@@ -153,6 +176,5 @@ def _parts(state: PartitionState, key: bytes) -> list[Part]:
 
 
 def _write(state: PartitionState, key: bytes, parts: list[Part]) -> None:
-    kept = [part for part in parts if part.gained or part.lost]
-    state.put(key, msgspec.msgpack.encode(Split(FORMAT, kept[-PARTS_MAX:])))
+    state.put(key, msgspec.msgpack.encode(Split(FORMAT, parts[-PARTS_MAX:])))
     state.forget_later(key)

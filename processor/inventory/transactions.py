@@ -8,14 +8,14 @@ seen) changes nothing.
 
 from collections.abc import Iterator
 from hashlib import blake2b
-from typing import Final, NamedTuple
+from typing import Final
 
 import msgspec
 
 from processor.inventory import offsets, rows as row, shrink, splits
 from processor.inventory.lines import Refusal, base_dimensions, id_is_valid, text_is_valid
 from processor.inventory.state import PartitionState
-from processor.inventory.stock import ProductLocation, clamp
+from processor.inventory.stock import clamp
 from schemas import limits
 from schemas.codes import Code
 from schemas.messages import InventoryEvent, InventoryTransaction, TransactionStatus
@@ -23,29 +23,26 @@ from schemas.messages import InventoryEvent, InventoryTransaction, TransactionSt
 _encode: Final = msgspec.msgpack.Encoder().encode
 
 
-class _Change(NamedTuple):
+class _Change:
     """One measure of one stock row, resolved."""
 
-    location: ProductLocation
-    dimensions: dict[str, str]
-    measure: str
-    quantity: int
+    __slots__ = ("dimensions", "location", "measure", "quantity")
+
+    def __init__(self, place: offsets.Located, measure: str, quantity: int) -> None:
+        self.location, self.dimensions = place
+        self.measure = measure
+        self.quantity = quantity
 
 
-class _Resolved(NamedTuple):
-    """Where an event belongs, and what it changes."""
-
-    location: ProductLocation
-    dimensions: dict[str, str]
-    changes: list[_Change]
-
-
-class _Staged(NamedTuple):
+class _Staged:
     """Stock rows as they will be, and by how much each measure changes."""
 
-    leaves: dict[bytes, row.Leaf]
-    changes: list[_Change]
-    code: Code
+    __slots__ = ("code", "deltas", "leaves")
+
+    def __init__(self) -> None:
+        self.leaves: dict[bytes, row.Leaf] = {}
+        self.deltas: list[tuple[_Change, int]] = []
+        self.code = Code.APPLIED
 
 
 def decide_transaction(
@@ -143,16 +140,18 @@ def _decide_new(
     refusal = _check_texts(event)
     if refusal is not None:
         return refusal.code, refusal.message
-    resolved = _resolve(state, event, own)
-    if isinstance(resolved, Refusal):
-        return resolved.code, resolved.message
+    if isinstance(own, Refusal):
+        return own.code, own.message
+    changes = _resolve(state, event, own)
+    if isinstance(changes, Refusal):
+        return changes.code, changes.message
     status = event.transaction
     ledger: row.Ledger | None = None
     if status is not None:
         ledger = offsets.ledger_of(state, event.organization_id, status.transaction_id)
         if status.sequence <= ledger.sequence:
             return Code.STALE, f"sequence {status.sequence} is not above {ledger.sequence}"
-    staged = _stage(state, event, resolved.changes)
+    staged = _stage(state, event, changes)
     if isinstance(staged, Refusal):
         return staged.code, staged.message
     code = staged.code
@@ -160,7 +159,7 @@ def _decide_new(
     if status is not None and ledger is not None:
         # Before the measures: stock that an expired hold may still get must not look taken already.
         told = splits.Told(event.event_id, event.organization_id, event.product_id, status)
-        case = offsets.Case(state, told, (resolved.location, resolved.dimensions), ledger)
+        case = offsets.Case(state, told, own, ledger)
         code = offsets.reach(case)
         follow_ups = case.follow_ups
     _apply(state, staged)
@@ -172,11 +171,15 @@ def _decide_new(
 def _check_texts(event: InventoryTransaction) -> Refusal | None:
     if not id_is_valid(event.organization_id, limits.ORGANIZATION_LENGTH_MAX):
         return Refusal(Code.ORGANIZATION_INVALID, "organization id: 1 to 64 characters")
-    status = event.transaction
     if not text_is_valid(event.source, limits.TEXT_LENGTH_MAX):
         return Refusal(Code.TEXT_INVALID, "source: up to 128 characters, none of control")
-    if status is None:
-        return None
+    refusal = None if event.transaction is None else _check_status(event.transaction)
+    if refusal is None and not id_is_valid(event.product_id, limits.PRODUCT_LENGTH_MAX):
+        return Refusal(Code.PRODUCT_INVALID, "product id: 1 to 128 characters, none of control")
+    return refusal
+
+
+def _check_status(status: TransactionStatus) -> Refusal | None:
     if not id_is_valid(status.transaction_id, limits.TEXT_LENGTH_MAX):
         return Refusal(Code.TEXT_INVALID, "transaction id: 1 to 128 characters, none of control")
     texts = (status.order_id, status.order_line_id, status.reservation_id, status.hold_id)
@@ -186,24 +189,19 @@ def _check_texts(event: InventoryTransaction) -> Refusal | None:
 
 
 def _resolve(
-    state: PartitionState, event: InventoryTransaction, own: offsets.Located | Refusal
-) -> _Resolved | Refusal:
-    """Everything that an event names, checked in the order of the codes."""
-    if not id_is_valid(event.product_id, limits.PRODUCT_LENGTH_MAX):
-        return Refusal(Code.PRODUCT_INVALID, "product id: 1 to 128 characters, none of control")
-    if isinstance(own, Refusal):
-        return own
-    location, dimensions = own
+    state: PartitionState, event: InventoryTransaction, own: offsets.Located
+) -> list[_Change] | Refusal:
+    """Everything that an event at its place changes, checked in the order of the codes."""
     changes: list[_Change] = []
     for change in event.changes[: limits.CHANGES_MAX + 1]:
         place = own if change.dimensions is None else _locate(state, event, change.dimensions)
         if isinstance(place, Refusal):
             return place
-        if not state.same_partition(place[0], location):
+        if not state.same_partition(place[0], own[0]):
             return Refusal(Code.SPANS_PARTITIONS, "a change belongs to another partition key")
-        changes.append(_Change(place[0], place[1], change.measure.lower(), change.quantity))
+        changes.append(_Change(place, change.measure.lower(), change.quantity))
     refusal = _check_changes(state, event, changes) or _check_quantities(event.transaction, changes)
-    return refusal or _Resolved(location, dimensions, changes)
+    return refusal or changes
 
 
 def _locate(
@@ -261,9 +259,8 @@ def _stage(
     state: PartitionState, event: InventoryTransaction, changes: list[_Change]
 ) -> _Staged | Refusal:
     """Work out the stock rows without writing them."""
-    leaves: dict[bytes, row.Leaf] = {}
-    deltas: list[_Change] = []
-    code = Code.APPLIED
+    staged = _Staged()
+    leaves = staged.leaves
     counted_at_ms = state.clock_ms if event.modified_at_ms is None else event.modified_at_ms
     for change in changes:
         key = row.leaf_key(change.location.hash, change.dimensions)
@@ -273,16 +270,15 @@ def _stage(
         after = before + change.quantity
         if event.mode == "SET":
             if counted_at_ms < leaf.counted_at_ms.get(change.measure, 0):
-                code = Code.STALE
+                staged.code = Code.STALE
                 continue
             leaf.counted_at_ms[change.measure] = counted_at_ms
             after = change.quantity
         if abs(after) > limits.QUANTITY_SUM_MAX:
             return Refusal(Code.QUANTITY_OUT_OF_RANGE, f"{change.measure} would be out of range")
         leaf.quantities[change.measure] = after
-        delta = _Change(change.location, change.dimensions, change.measure, after - before)
-        deltas.append(delta)
-    return _Staged(leaves, deltas, code)
+        staged.deltas.append((change, after - before))
+    return staged
 
 
 def _read_leaf(state: PartitionState, key: bytes, change: _Change) -> row.Leaf:
@@ -297,9 +293,9 @@ def _read_leaf(state: PartitionState, key: bytes, change: _Change) -> row.Leaf:
 
 def _lowered(state: PartitionState, staged: _Staged) -> Iterator[shrink.Lowered]:
     """Stock rows of which there is less now under some availability."""
-    for change in staged.changes:
+    for change, delta in staged.deltas:
         for availability, sign in state.rules.leaf_effects.get(change.measure, ()):
-            if sign * change.quantity < 0:
+            if sign * delta < 0:
                 yield shrink.Lowered(change.location, change.dimensions, availability)
 
 
@@ -308,5 +304,5 @@ def _apply(state: PartitionState, staged: _Staged) -> None:
         value = row.encode_row(leaf)
         state.put(key, value)
         state.by_hash[row.location_of(key)].remember_leaf(key, value)
-    for change in staged.changes:
-        change.location.supply(change.dimensions, change.measure, change.quantity)
+    for change, delta in staged.deltas:
+        change.location.supply(change.dimensions, change.measure, delta)

@@ -22,7 +22,6 @@ from schemas.queries import ViewUnavailable
 UNDER_WAY_MAX: Final = 2  # Round trips at once: one is decoded while the other is away.
 COMMANDS_A_TRIP: Final = 500
 TRIES_MAX: Final = 5  # Generations are switched by hand: twice during one question is rare.
-ANSWER_WITHIN_S: Final = 5.0
 
 REBUILDING: Final = "the view is being rebuilt: ask again in a moment"
 
@@ -99,9 +98,7 @@ class Reader:
 
     def __init__(self, settings: ViewSettings) -> None:
         self._names = Names(settings.prefix)
-        self._redis: Any = redis.asyncio.Redis.from_url(
-            **settings.connection(), socket_timeout=ANSWER_WITHIN_S
-        )
+        self._redis: Any = redis.asyncio.Redis.from_url(**settings.connection())
         self._waiting: list[_Question] = []
         self._trips: set[asyncio.Task[None]] = set()
         self.keys: GenerationKeys | None = None

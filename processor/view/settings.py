@@ -14,6 +14,8 @@ from msgspec import Meta
 from schemas.limits import DEDUPE_WINDOW_MS
 from schemas.settings import said, told
 
+ANSWER_WITHIN_S: Final = 5.0  # Of Redis: one that is silent for longer is taken to be away.
+
 _VARIABLES: Final[Mapping[str, str]] = {
     "REDIS_URL": "redis_url",
     "REDIS_USERNAME": "username",
@@ -85,7 +87,8 @@ class ViewSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         given: dict[str, Any] = {
             "url": self.redis_url,
             "decode_responses": False,
-            "socket_connect_timeout": 5.0,
+            "socket_connect_timeout": ANSWER_WITHIN_S,
+            "socket_timeout": ANSWER_WITHIN_S,
             "health_check_interval": 30,
             "client_name": "holdfast-view",
         }

@@ -7,6 +7,11 @@ from wsgiref.simple_server import WSGIRequestHandler, make_server
 
 from prometheus_client import make_wsgi_app
 
+
+class NotListening(Exception):
+    """An address cannot be listened on: it is taken, or not this machine's; the text says which."""
+
+
 _StartResponse = Callable[[str, list[tuple[str, str]]], Any]
 
 
@@ -16,13 +21,21 @@ class _Quiet(WSGIRequestHandler):
 
 
 class Health:
-    """Serves /live, /ready and /metrics; ready once `set_ready` was called."""
+    """Serves /live, /ready and /metrics; ready once `set_ready` was called.
+
+    Raises:
+        NotListening: the port is taken.
+
+    """
 
     def __init__(self, port: int) -> None:
         self._ready = threading.Event()
         self._metrics = make_wsgi_app()
         if port:
-            server = make_server("127.0.0.1", port, self._serve, handler_class=_Quiet)
+            try:
+                server = make_server("127.0.0.1", port, self._serve, handler_class=_Quiet)
+            except OSError as error:
+                raise NotListening(f"127.0.0.1:{port}: {error.strerror}") from error
             threading.Thread(target=server.serve_forever, name="health", daemon=True).start()
 
     def set_ready(self) -> None:

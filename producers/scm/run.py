@@ -15,7 +15,7 @@ import uvicorn
 
 from producers.channel.client import connect_codec
 from producers.scm.files import FileConnector, Position
-from producers.scm.health import Health
+from producers.scm.health import Health, NotListening
 from producers.scm.mapping import load
 from producers.scm.outbox import OutboxConnector
 from producers.scm.publisher import Publisher
@@ -23,6 +23,7 @@ from producers.scm.settings import ConnectorSettings
 from producers.scm.webhook import Webhook
 
 GRACE_S: Final = 15  # For webhook requests under way at a stop.
+BACKLOG: Final = 1_024  # As many as are served at once.
 
 log = structlog.get_logger()
 
@@ -38,7 +39,7 @@ def run_outbox(settings: ConnectorSettings, dsn: str, *, from_start: bool = Fals
     """Follow an outbox until SIGTERM or SIGINT.
 
     Raises:
-        Fault, MappingError, RegistryError: it cannot start or must not go on.
+        Fault, MappingError, NotListening, RegistryError: it cannot start or must not go on.
 
     """
     connector = OutboxConnector(
@@ -54,7 +55,8 @@ def run_file(
     """Tell on one file, or as much of it as a signal allows; how far, and where the report is.
 
     Raises:
-        FileError, Fault, MappingError, RegistryError: it cannot start or must not go on.
+        FileError, Fault, MappingError, NotListening, RegistryError: it cannot start or must not go
+            on.
 
     """
     mapping = load(settings.mapping)
@@ -67,10 +69,13 @@ def run_webhook(settings: ConnectorSettings, host: str, port: int) -> None:
     """Serve the webhook until SIGTERM or SIGINT; requests under way are answered first.
 
     Raises:
-        Fault, MappingError, RegistryError: it cannot start or must not go on.
+        Fault, MappingError, NotListening, RegistryError: it cannot start or must not go on.
 
     """
     mapping = load(settings.mapping)
+    # Both ports before `start`: it stops another one of this name, which should go on otherwise.
+    listener = _listener(host, port)
+    ready = Health(settings.http_port).set_ready
     publisher = _publisher(settings)
     publisher.start()
 
@@ -79,24 +84,30 @@ def run_webhook(settings: ConnectorSettings, host: str, port: int) -> None:
 
     webhook = Webhook(settings, mapping, publisher, on_fault)
     server = _Server(
-        Health(settings.http_port).set_ready,
+        ready,
         uvicorn.Config(
             webhook.app,
-            host=host,
-            port=port,
             log_config=None,
             access_log=False,
             server_header=False,
-            limit_concurrency=1_024,
+            limit_concurrency=BACKLOG,
             timeout_graceful_shutdown=GRACE_S,
             ssl_certfile=settings.certificate or None,
             ssl_keyfile=settings.certificate_key or None,
         ),
     )
     _stop()  # The server has handlers of its own, and then raises the signal once more.
-    asyncio.run(server.serve())
+    asyncio.run(server.serve([listener]))
     if webhook.committer.fault is not None:
         raise webhook.committer.fault
+
+
+def _listener(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family, backlog=BACKLOG)
+    except OSError as error:
+        raise NotListening(f"{host}:{port}: {error.strerror}") from error
 
 
 class _Server(uvicorn.Server):

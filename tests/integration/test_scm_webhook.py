@@ -197,6 +197,18 @@ def test_senders_at_once_are_all_answered(hook: Hook, reader: Reader) -> None:
     assert set(reader.count().values()) == {1}
 
 
+def test_a_port_that_is_taken_is_said(hook: Hook, running: Settings, tmp_path: Path) -> None:
+    """Exit code 2 and words; the one that has the port goes on, although it is of that name."""
+    second = Connector(running, tmp_path / "second", hook.name, ("--webhook", str(hook.port)))
+    second.folder.mkdir()
+    assert second.start(HOLDFAST_WEBHOOK_SECRETS=NEW).wait(30) == 2
+    assert f"127.0.0.1:{hook.port}: Address already in use" in second.log()
+    other = ("--webhook", str(choose_port(None)), "--http-port", str(hook.port))
+    assert second.start(*other, HOLDFAST_WEBHOOK_SECRETS=NEW).wait(30) == 2
+    assert f"127.0.0.1:{hook.port}: Address already in use" in second.log()
+    assert hook.post(hook.row(1)).json()["published"] == 1
+
+
 def test_a_webhook_without_a_secret_does_not_start(running: Settings, tmp_path: Path) -> None:
     """It says which variable to set; a short secret is refused too, without being shown."""
     made = Hook(running, tmp_path)

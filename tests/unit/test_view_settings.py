@@ -4,7 +4,7 @@ import msgspec
 import pytest
 import redis
 
-from processor.view.settings import ViewSettings
+from processor.view.settings import ANSWER_WITHIN_S, ViewSettings
 from schemas.limits import DEDUPE_WINDOW_MS
 
 CA = __file__  # Any file that is there.
@@ -50,6 +50,7 @@ def test_tls_and_user_reach_the_connection() -> None:
         "x",
     )
     assert (given["host"], given["port"], given["db"]) == ("cache", 6_380, 2)
+    assert given["socket_timeout"] == ANSWER_WITHIN_S  # Whatever the library's own is.
     client.close()
 
 

@@ -5,10 +5,12 @@ from typing import Any
 import msgspec
 import pytest
 
+from holdfast.commands import offsets as command
 from processor.inventory.configuration import Configuration, PartitionRule, default, to_json
 from processor.inventory.offsets import failure_id_of
 from processor.inventory.rows import KIND_LEAF, decode_leaf
 from processor.inventory.stock import LEAF_ROWS_REMEMBERED_MAX
+from producers.settings import Settings
 from schemas.codes import Code
 from schemas.messages import MeasureChange, RequestOptions, TransactionStatus
 from tests.support.partition import RED, RED_SMALL, UNIT, WAREHOUSE, Partition, line, pieces
@@ -233,6 +235,16 @@ def test_an_orders_own_hold_in_its_grace_comes_before_a_strangers() -> None:
     assert pieces(partition.release(other.hold_id).quantity) == 10
 
 
+def test_an_orders_own_hold_on_a_coarser_level_comes_before_a_strangers() -> None:
+    """With the size masked X's hold on red is X's, though Y's names the size as the line does."""
+    partition = Partition(with_offset(match=("colorid",)))
+    partition.stock(20)
+    own = partition.reserve(4, order_id="X", dimensions=RED)
+    partition.reserve(4, order_id="Y")
+    partition.status("PICKED", 4, sequence=1, order_id="X", auto_offset=True)
+    assert partition.events[1].hold_id == own.hold_id
+
+
 @pytest.mark.parametrize("other", [0, 1])
 def test_a_named_hold_in_its_grace_is_found_under_masked_dimensions(other: float) -> None:
     """Whether or not another hold counts at its level: the row says where it is."""
@@ -284,7 +296,9 @@ def test_a_retry_takes_no_more_than_is_due_by_now() -> None:
 
 
 @pytest.mark.parametrize("was", ["failed", "offset"])
-def test_what_has_no_place_under_a_new_partition_rule_stops_nobody(was: str) -> None:
+def test_what_has_no_place_under_a_new_partition_rule_stops_nobody(
+    was: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """An empty partition goes from one rule to another: what is left is refused, or told."""
 
     def document(version: int, rule: str) -> Configuration:
@@ -315,6 +329,9 @@ def test_what_has_no_place_under_a_new_partition_rule_stops_nobody(was: str) -> 
         options = RequestOptions(offset_failure_id=failure_id_of("usmf", "T1"))
         answer = partition.ask("RETRY_OFFSET", [], options=options)
         assert answer.code == Code.PARTITION_DIMENSION_MISSING
+        monkeypatch.setattr(command, "committed_rows", lambda *_: [(0, partition.rows.rows)])
+        listed = command.entries(Settings(bootstrap_servers="none", registry_url="none"))
+        assert [entry.key for entry in listed] == [b"usmf||"]
 
 
 def test_a_transaction_that_grows_offsets_the_difference() -> None:
