@@ -1,6 +1,6 @@
 # Holdfast: one word per job. `make help` lists them.
-# Everything is installed into .venv; nothing outside this folder and ~/.cache/holdfast is touched,
-# except that, as root on Debian, a missing redis-server is installed by apt.
+# Everything is installed into .venv; nothing outside this folder, ~/.cache/holdfast and the caches of
+# pip and Maven is touched, except that, as root on Debian, missing Redis and PostgreSQL are installed.
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c

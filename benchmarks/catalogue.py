@@ -177,7 +177,6 @@ BENCHMARKS: Final[Mapping[str, Benchmark]] = MappingProxyType(
         "view": Benchmark(view.METHOD, [_view], {}),
     }
 )
-PEERS: Final = (*KAFKA_PEERS, *DATABASE_PEERS)
 
 
 def requests_default(name: str) -> int:

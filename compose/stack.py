@@ -215,6 +215,8 @@ class Stack:
             }
             for server in [server for server in servers if server in settings.external]:
                 address = settings.external[server]
+                if server in entries and entries[server].address == address:
+                    continue  # Its own, as an `up` before has told this shell.
                 entries[server] = Entry(source="environment", address=address)
                 progress(server, f"taken from the environment: {address}")
             missing = [server for server in servers if server not in entries]

@@ -7,6 +7,7 @@ running stack.
 import contextlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Final, Literal
 
 import msgspec
 import typer
@@ -16,6 +17,7 @@ from compose.settings import Settings as StackSettings
 from compose.stack import Stack
 from producers.channel import ChannelClient, ChannelError
 from producers.channel.client import connect_codec
+from producers.listen import NotListening
 from producers.quantity import QuantityError
 from producers.settings import Settings
 from schemas.codec import Codec
@@ -26,6 +28,7 @@ EXIT_REFUSED = 1
 EXIT_USAGE = 2
 EXIT_UNKNOWN = 3
 
+_NONE: Final = "none"
 HOW_TO_START = (
     "Start one with `make run` (servers and a worker), or name another with --bootstrap and "
     "--registry, or KAFKA_BOOTSTRAP_SERVERS and SCHEMA_REGISTRY_URL."
@@ -37,9 +40,13 @@ class Stop(Exception):
 
 
 def find_settings(
-    bootstrap: str | None = None, registry: str | None = None, timeout_s: float | None = None
+    bootstrap: str | None = None,
+    registry: str | None = None,
+    timeout_s: float | None = None,
+    *,
+    needs: Literal["both", "broker", "registry"] = "both",
 ) -> Settings:
-    """Settings for the stack that is meant.
+    """Settings for the stack that is meant; of what a command does not need, none need be known.
 
     Raises:
         Stop: no stack is running here and none is named, or the environment says what cannot be.
@@ -48,6 +55,10 @@ def find_settings(
     home = StackSettings.from_environment().home
     saved = Stack.addresses(home)
     known = {"bootstrap_servers": saved.kafka_bootstrap, "registry_url": saved.registry_url}
+    if needs == "registry":
+        known["bootstrap_servers"] = known["bootstrap_servers"] or _NONE
+    if needs == "broker":
+        known["registry_url"] = known["registry_url"] or _NONE
     given = {
         "bootstrap_servers": bootstrap,
         "registry_url": registry,
@@ -85,7 +96,7 @@ def in_words() -> Iterator[None]:
     """Say what went wrong in words, on stderr, with exit code 2; no traceback for people."""
     try:
         yield
-    except (Stop, ChannelError, RegistryError, QuantityError) as error:
+    except (Stop, ChannelError, NotListening, RegistryError, QuantityError) as error:
         typer.secho(str(error), fg="red", err=True)
         raise typer.Exit(EXIT_USAGE) from error
 
@@ -104,7 +115,7 @@ def why_no_answer(settings: Settings, request_id: str) -> str:
     """What to do about an answer that did not come."""
     count = workers_seen(settings)
     if count is None:
-        state = "The broker does not answer now: look with `holdfast stack status`."
+        state = "Its workers cannot be looked up: is the broker away (`holdfast stack status`)?"
     elif count == 0:
         state = "No worker is running: start one with `holdfast worker` (or `make run`)."
     else:

@@ -132,12 +132,15 @@ def build(settings: Settings, gateway: GatewaySettings, queries: Queries) -> Gat
 
     Raises:
         RegistryError: the registry does not answer and no ids are remembered.
-        ValueError: the address of the keys is not safe.
+        Stop: the address of the keys is not safe, or the configuration cannot be read.
 
     """
     codec = connect_codec(settings)
     configurations = TopicConfigurations(settings, codec)
-    issuer, verifier = _identity(gateway)
+    try:
+        issuer, verifier = _identity(gateway)
+    except ValueError as error:
+        raise Stop(f"HOLDFAST_TOKEN_JWKS_URL: {error}") from error
     channel = msgspec.structs.replace(
         settings, timeout_ms=gateway.answer_ms, in_flight_max=gateway.in_flight_max
     )
@@ -160,6 +163,10 @@ def build(settings: Settings, gateway: GatewaySettings, queries: Queries) -> Gat
 
 def _identity(gateway: GatewaySettings) -> tuple[LocalIssuer | None, Verifier]:
     if gateway.local_keys is not None:
+        log.warning(
+            "development identity provider: who can read its folder can be anybody",
+            folder=str(gateway.local_keys),
+        )
         issuer = LocalIssuer(gateway.local_keys, audience=gateway.token_audience)
         keys, name = issuer.keys, ISSUER
     else:

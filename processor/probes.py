@@ -7,6 +7,11 @@ from wsgiref.simple_server import WSGIRequestHandler, make_server
 
 from prometheus_client import make_wsgi_app
 
+
+class NotListening(Exception):
+    """The port cannot be had; the text says which and why."""
+
+
 _StartResponse = Callable[[str, list[tuple[str, str]]], Any]
 
 
@@ -16,7 +21,12 @@ class _Quiet(WSGIRequestHandler):
 
 
 def serve_probes(port: int, is_ready: Callable[[], bool]) -> None:
-    """Serve in a daemon thread; what ready means the caller says."""
+    """Serve in a daemon thread; what ready means the caller says.
+
+    Raises:
+        NotListening: the port is taken.
+
+    """
     metrics = make_wsgi_app()
 
     def serve(environ: dict[str, Any], start_response: _StartResponse) -> Iterable[bytes]:
@@ -29,5 +39,8 @@ def serve_probes(port: int, is_ready: Callable[[], bool]) -> None:
         start_response("200 OK" if ok else missing, [("Content-Type", "text/plain")])
         return [b"ok\n" if ok else b"not ready\n"]
 
-    server = make_server("127.0.0.1", port, serve, handler_class=_Quiet)
+    try:
+        server = make_server("127.0.0.1", port, serve, handler_class=_Quiet)
+    except OSError as error:
+        raise NotListening(f"127.0.0.1:{port}: {error.strerror}") from error
     threading.Thread(target=server.serve_forever, name="probes", daemon=True).start()

@@ -13,7 +13,7 @@ import faust
 import msgspec
 from msgspec import Meta
 
-from schemas.settings import KAFKA_VARIABLES, KafkaAccess, said, told
+from schemas.settings import KAFKA_VARIABLES, KafkaAccess, LogFormat, said, told
 
 _Port = Annotated[int, Meta(ge=0, le=65535)]
 _TopicName = Annotated[str, Meta(pattern=r"^[A-Za-z0-9._-]{1,249}$")]
@@ -86,7 +86,6 @@ class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     kafka: KafkaConnection
     registry_url: str
     data_dir: Path
-    app_id: str = "holdfast"
     session_timeout_ms: Annotated[int, Meta(ge=500, le=1_800_000)] = 10_000
     group_instance_id: str | None = None
     cache_mb: Annotated[int, Meta(ge=8, le=1_048_576)] = 256
@@ -94,7 +93,7 @@ class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     reply_topics: tuple[_TopicName, ...] = ()
     http_port: _Port = 0
     web_port: _Port = 6066
-    log_format: str = "console"
+    log_format: LogFormat = "console"
     crash_at: str | None = None
     crash_after: Annotated[int, Meta(ge=0)] = 0
 
@@ -102,7 +101,6 @@ class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
 _VARIABLES: Mapping[str, str] = {
     "SCHEMA_REGISTRY_URL": "registry_url",
     "HOLDFAST_DATA_DIR": "data_dir",
-    "HOLDFAST_APP_ID": "app_id",
     "HOLDFAST_SESSION_TIMEOUT_MS": "session_timeout_ms",
     "HOLDFAST_GROUP_INSTANCE_ID": "group_instance_id",
     "HOLDFAST_CACHE_MB": "cache_mb",

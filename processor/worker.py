@@ -7,7 +7,6 @@ partitions are handed over, the databases are flushed. Anything that goes wrong 
 
 import logging
 import sys
-from collections.abc import Callable
 from typing import Any, Final
 
 import faust
@@ -37,8 +36,6 @@ RIGHTS: Final = {
     topics.DEAD_LETTERS: WRITE,
 }
 
-_StartResponse = Callable[[str, list[tuple[str, str]]], Any]
-
 
 class _OncePerPeriod(logging.Filter):
     """Let a message pass once a period: a client library repeats itself while a broker is away."""
@@ -60,23 +57,28 @@ class _OncePerPeriod(logging.Filter):
 
 def configure_logging(log_format: str) -> None:
     """One line per event, on stderr; `log_format` is console or json."""
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter("%(levelname)s %(name)s %(message)s"))
-    handler.addFilter(_OncePerPeriod())
-    # Faust and aiokafka narrate every rebalance; what matters of it the engine says itself.
-    logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
     renderer: Any = (
         structlog.processors.JSONRenderer()
         if log_format == "json"
         else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
     )
+    shared: list[Any] = [
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.processors.format_exc_info,
+    ]
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=[structlog.stdlib.add_logger_name, *shared],
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
+        )
+    )
+    handler.addFilter(_OncePerPeriod())
+    # Faust and aiokafka narrate every rebalance; what matters of it the engine says itself.
+    logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
     structlog.configure(
-        processors=[
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.format_exc_info,
-            renderer,
-        ],
+        processors=[*shared, renderer],
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
         cache_logger_on_first_use=True,
     )
@@ -88,6 +90,7 @@ def run(settings: WorkerSettings, domain: Domain) -> None:
     Raises:
         Fault: the brokers refuse this worker or do not allow it enough, or the cluster's topics are
             not as declared.
+        NotListening: its HTTP port is taken.
 
     """
     why = refusal(settings.kafka.librdkafka())
@@ -95,7 +98,7 @@ def run(settings: WorkerSettings, domain: Domain) -> None:
         raise Fault(why)
     app = create_app(
         EngineSettings(
-            app_id=settings.app_id,
+            app_id=topics.APP_ID,
             bootstrap=settings.kafka.bootstrap_servers,
             table=topics.STOCK_TABLE,
             sources=topics.SOURCES,
@@ -115,7 +118,7 @@ def run(settings: WorkerSettings, domain: Domain) -> None:
     why = lacking(
         settings.kafka.librdkafka(),
         of_topics=RIGHTS | {app.changelog: READ | WRITE},
-        of_groups={settings.app_id: READ},
+        of_groups={topics.APP_ID: READ},
     )
     if why:
         raise Fault(why)

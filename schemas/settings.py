@@ -13,6 +13,7 @@ import msgspec
 from msgspec import Meta
 
 Protocol = Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"]
+LogFormat = Literal["console", "json"]
 Mechanism = Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"]
 
 KAFKA_VARIABLES: Final[Mapping[str, str]] = {

@@ -12,7 +12,7 @@ from typing import Annotated, Final
 import typer
 
 from holdfast.changelog import committed_rows
-from holdfast.connection import EXIT_REFUSED, EXIT_UNKNOWN, Stop, find_settings
+from holdfast.connection import EXIT_REFUSED, EXIT_USAGE, Stop, find_settings
 from processor.inventory import rows as row
 from processor.inventory.audit import Drift, audit
 from processor.inventory.reconfigure import rules_of
@@ -37,18 +37,25 @@ def register(app: typer.Typer) -> None:
 
 def command(
     bootstrap: Annotated[str | None, typer.Option(help="Kafka: host:port,host:port.")] = None,
+    everything: Annotated[
+        bool, typer.Option("--all", help=f"List all of them; usually the first {SHOWN_MAX}.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="End with one line of JSON.")] = False,
 ) -> None:
     """Prove that reserved totals are the sum of live holds, and that no level is oversold."""
     try:
-        settings = find_settings(bootstrap, "unused" if bootstrap else None)
+        settings = find_settings(bootstrap, needs="broker")
         drifts, rows = _audit(settings)
     except Stop as error:
         print(error, file=sys.stderr)
-        raise typer.Exit(EXIT_UNKNOWN) from error
+        raise typer.Exit(EXIT_USAGE) from error
     faults = sum(drift.is_fault for drift in drifts)
-    for drift in drifts[:SHOWN_MAX]:
+    drifts.sort(key=lambda drift: not drift.is_fault)
+    shown = drifts if everything else drifts[:SHOWN_MAX]
+    for drift in shown:
         print(f"{drift.kind}: {drift.place}: {drift.found}, not {drift.expected} (millionths)")
+    if len(shown) < len(drifts):
+        print(f"and {len(drifts) - len(shown)} more: --all lists them")
     if as_json:
         short = len(drifts) - faults
         print(json.dumps({"name": "audit", "rows": rows, "drifts": faults, "short": short}))

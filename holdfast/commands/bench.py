@@ -6,12 +6,14 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Self
+from typing import TYPE_CHECKING, Annotated, Any, Self
 
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
+
+from compose.errors import StackError
 
 if TYPE_CHECKING:
     from benchmarks.figures import Comparison
@@ -118,10 +120,11 @@ def bench(
     if not console.is_terminal:
         console = Console(stderr=True, width=WIDTH_IN_A_FILE)
     if name == REPORT:
-        _report(console)
+        _report(console, json=json)
         return
     if name == TABLE:
-        _table(console, suite.Size(runs, requests, seconds, live), only=only, saved=saved)
+        size = suite.Size(runs, requests, seconds, live)
+        _table(console, size, only=only, saved=saved, json=json)
         return
     if name == COST:
         _cost(console, save=save, json=json)
@@ -144,7 +147,7 @@ def bench(
         console.print(f"written: {report.save(comparison, key=key)}")
     _tell(console, comparison)
     if json:
-        _print_json(comparison)
+        _print_line(comparison)
 
 
 def _end(number: int, _: object) -> None:
@@ -162,23 +165,29 @@ def _no_figure_for_faults(console: Console) -> Iterator[None]:
     except catalogue.UnknownBenchmarkError as error:
         console.print(f"[red]{error}")
         raise typer.Exit(EXIT_USAGE) from error
+    except StackError as error:
+        console.print(str(error), style="red", markup=False, highlight=False)
+        raise typer.Exit(EXIT_USAGE) from error
     except (check.WrongAnswerError, programs.ProgramEndedError, TimeoutError) as error:
         console.print(f"no figure: {error}", style="red", markup=False, highlight=False)
         raise typer.Exit(EXIT_WRONG) from error
 
 
-def _report(console: Console) -> None:
+def _report(console: Console, *, json: bool) -> None:
     """Write tables, plots and the README's marked part from the saved figures."""
     from benchmarks import report, suite  # noqa: PLC0415 - not for --help
 
     if not report.load_keyed() and report.load_cost() is None:
         console.print("no saved figures: run a benchmark with --save, or `bench table`, first")
         raise typer.Exit(EXIT_USAGE)
-    for path in report.write(suite.promised(), readme=Path("README.md")):
+    written = report.write(suite.promised(), readme=Path("README.md"))
+    for path in written:
         console.print(f"written: {path}")
+    if json:
+        _print_line({"name": REPORT, "written": [str(path) for path in written]})
 
 
-def _table(console: Console, size: "Size", *, only: str | None, saved: bool) -> None:
+def _table(console: Console, size: "Size", *, only: str | None, saved: bool, json: bool) -> None:
     """Run everything, or read what was saved; exit with 1 when a figure is under its floor."""
     from benchmarks import report, suite  # noqa: PLC0415 - not for --help
 
@@ -196,14 +205,16 @@ def _table(console: Console, size: "Size", *, only: str | None, saved: bool) -> 
     console.print(table)
     for fault in faults:
         console.print(f"no figure: {fault}", style="red", markup=False, highlight=False)
+    if json:
+        _print_line(
+            {"name": TABLE, "figures": [line._asdict() for line in lines], "faults": faults}
+        )
     if faults or any(line.verdict in ("UNDER", "NO FIGURE") for line in lines):
         raise typer.Exit(EXIT_WRONG)
 
 
 def _cost(console: Console, *, save: bool, json: bool) -> None:
     """Cost of one decision in process, by what it depends on, and bytes of the rows."""
-    import msgspec  # noqa: PLC0415 - only here
-
     from benchmarks import cost, report  # noqa: PLC0415 - not for --help
 
     with _Bar(console) as bar:
@@ -218,7 +229,7 @@ def _cost(console: Console, *, save: bool, json: bool) -> None:
     if save:
         console.print(f"written: {report.save_cost(costs)}")
     if json:
-        sys.stdout.write(msgspec.json.encode(costs).decode() + "\n")
+        _print_line(costs)
 
 
 class _Bar:
@@ -281,7 +292,7 @@ def _tell(console: Console, comparison: "Comparison") -> None:
     console.print(f"How: {comparison.method}", highlight=False)
 
 
-def _print_json(comparison: "Comparison") -> None:
+def _print_line(told: Any) -> None:
     import msgspec  # noqa: PLC0415 - only here
 
-    sys.stdout.write(msgspec.json.encode(comparison).decode() + "\n")
+    sys.stdout.write(msgspec.json.encode(told).decode() + "\n")

@@ -147,7 +147,7 @@ def diff_command(
     """
     if new is None:
         with in_words():
-            before = in_force(find_settings(bootstrap, registry_url))
+            before = in_force(find_settings(bootstrap, registry_url, needs="broker"))
         after = valid_document(old)
     else:
         before, after = valid_document(old), valid_document(new)
@@ -216,7 +216,7 @@ def show(
     from holdfast import configuration_topic as topic  # noqa: PLC0415
 
     with in_words():
-        versions = topic.history(find_settings(bootstrap, registry_url))
+        versions = topic.history(find_settings(bootstrap, registry_url, needs="broker"))
     if not versions and version is None:
         _say("Nothing was applied: every worker decides by the 2023-11 edition.")
         shown = default()
@@ -237,7 +237,7 @@ def history(
     from holdfast import configuration_topic as topic  # noqa: PLC0415
 
     with in_words():
-        versions = topic.history(find_settings(bootstrap, registry_url))
+        versions = topic.history(find_settings(bootstrap, registry_url, needs="broker"))
     rows: list[dict[str, Any]] = []
     before = default()
     for one in versions:

@@ -66,22 +66,28 @@ def run(
     http_port: Annotated[
         int | None, typer.Option(help="/live, /ready and /metrics on loopback; 0: none.")
     ] = None,
-    log_format: Annotated[str, typer.Option(help="console or json.")] = "console",
+    log_format: Annotated[str | None, typer.Option(help="console or json.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="File: end with a line of JSON.")] = False,
     bootstrap: Bootstrap = None,
     registry: Registry = None,
 ) -> None:
     """Publish an ERP's changes, each exactly once, until SIGTERM or Ctrl-C or the file's end."""
+    from producers.listen import NotListening  # noqa: PLC0415
     from producers.scm.files import FileError  # noqa: PLC0415 - uvicorn and psycopg are not small
-    from producers.scm.health import NotListening  # noqa: PLC0415
     from producers.scm.publisher import Fault  # noqa: PLC0415
     from producers.scm.run import run_file, run_outbox, run_webhook  # noqa: PLC0415
 
     with in_words():
         _one_source(source, webhook, file)
-        given = {"mapping": mapping, "name": name, "table": table, "http_port": http_port}
+        given = {
+            "mapping": mapping,
+            "name": name,
+            "table": table,
+            "http_port": http_port,
+            "log_format": log_format,
+        }
         settings = _settings(bootstrap, registry, given, signed=webhook is not None)
-    configure(log_format)
+    configure(settings.log_format)
     try:
         if source is not None:
             run_outbox(settings, source, from_start=from_start)

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
+from compose.errors import StackError
+
 if TYPE_CHECKING:
     from tests.support.campaign import Outcome
 
@@ -91,6 +93,9 @@ def faults(
 
     try:
         outcome = run_campaign(plan, folder.resolve(), say)
+    except StackError as error:
+        say(str(error))
+        raise typer.Exit(EXIT_USAGE) from error
     except StuckError as error:
         say(f"{error}\nlogs and disks are kept in {folder}")
         raise typer.Exit(EXIT_FAILED) from error

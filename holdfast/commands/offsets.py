@@ -91,7 +91,7 @@ def failed(
 ) -> None:
     """List the offsets that found nothing, or not all of it, to take over; oldest first."""
     with in_words():
-        settings = find_settings(bootstrap, registry)
+        settings = find_settings(bootstrap, registry, needs="broker")
         found = _chosen(settings, Choice([], order=order, product=product))
     if as_json:
         for entry in found:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Final, NamedTuple
 
+import msgspec
 import typer
 from rich.console import Console
 from rich.markup import escape
@@ -83,10 +84,15 @@ def run(
 
 def _serve(addresses: Addresses, home: Path, console: Console) -> None:
     """Run all services until Ctrl-C; one that ends is started again, as by a supervisor."""
+    try:
+        gateway = GatewaySettings.from_environment(default_local_keys=home)
+    except msgspec.ValidationError as error:
+        console.print(f"[red]settings of the gateway: {escape(str(error))}[/red]")
+        raise typer.Exit(2) from error
     ports = Ports(
         worker=choose_port(WORKER_PORT_USUAL),
         view=choose_port(VIEW_PORT_USUAL),
-        gateway=gateway_port(GatewaySettings.from_environment(default_local_keys=home).port),
+        gateway=gateway_port(gateway.port),
         webhook=choose_port(WEBHOOK_PORT_USUAL),
         connector=choose_port(CONNECTOR_PORT_USUAL),
     )

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
+import msgspec
 import typer
 
 from compose.settings import Settings as StackSettings
@@ -91,6 +92,13 @@ def _issuer(keys: Path | None) -> "LocalIssuer":
     from producers.gateway.settings import GatewaySettings  # noqa: PLC0415
     from producers.security.issuer import LocalIssuer  # noqa: PLC0415
 
-    folder = keys or local_keys_of(StackSettings.from_environment().home)
-    audience = GatewaySettings.from_environment({"local_keys": folder}).token_audience
-    return LocalIssuer(folder, audience=audience)
+    usual = local_keys_of(StackSettings.from_environment().home)
+    try:
+        settings = GatewaySettings.from_environment({"local_keys": keys}, default_local_keys=usual)
+    except msgspec.ValidationError as error:
+        typer.secho(f"settings: {error}", fg="red", err=True)
+        raise typer.Exit(2) from error
+    if settings.local_keys is None:
+        typer.secho("Tokens come from the identity provider that is set.", fg="red", err=True)
+        raise typer.Exit(2)
+    return LocalIssuer(settings.local_keys, audience=settings.token_audience)

@@ -47,7 +47,7 @@ Examples:
 
   holdfast topics create                       on the running stack
 
-  holdfast topics create --partitions 64 --replication 3 --bootstrap broker:9092
+  holdfast topics create --replication 3 --bootstrap broker:9092 --registry http://registry:8081
 """
 CHECK_EXAMPLES = """\
 Examples:
@@ -91,7 +91,7 @@ def check(
     """Compare the topics with what is declared. Exit code 1 when one is missing or differs."""
     console = Console(stderr=True)
     with told_in_words(console):
-        settings = find_settings(bootstrap, registry_url)
+        settings = find_settings(bootstrap, registry_url, needs="broker")
         differences = cluster.check(_admin(settings), partitions)
     _report(differences, f"{len(TOPICS)} topics are as declared.", console, as_json=as_json)
 
@@ -121,7 +121,7 @@ def register(*, registry_url: RegistryUrl = None, as_json: AsJson = False) -> No
     """Register this version's schemas under `<topic>-value`, with compatibility BACKWARD."""
     console = Console(stderr=True)
     with told_in_words(console):
-        ids = _register(find_settings(None, registry_url), console)
+        ids = _register(find_settings(None, registry_url, needs="registry"), console)
     if as_json:
         print(msgspec.json.encode(ids).decode())
 
@@ -131,7 +131,7 @@ def check_schemas(*, registry_url: RegistryUrl = None, as_json: AsJson = False) 
     """Compare the registry with this version's schemas. Exit code 1 when they differ."""
     console = Console(stderr=True)
     with told_in_words(console):
-        settings = find_settings(None, registry_url)
+        settings = find_settings(None, registry_url, needs="registry")
         server = registry.Registry(settings.registry_url, REGISTRY_TIMEOUT_S)
         differences = registry.check(server)
     done = f"{len(registry.SUBJECTS)} schemas are registered."

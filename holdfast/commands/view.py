@@ -32,7 +32,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="JSON on stdout, quantities
 Bootstrap = Annotated[str | None, typer.Option("--bootstrap", help="Kafka, host:port.")]
 RedisUrl = Annotated[str | None, typer.Option("--redis", help="redis:// or rediss:// URL.")]
 Organization = Annotated[str, typer.Option("--org", help="Organization.")]
-LogFormat = Annotated[str, typer.Option(help="console or json.")]
+LogFormat = Annotated[str | None, typer.Option(help="console or json.")]
 
 _QUANTITIES = frozenset({"quantity", "original_quantity", "available", "invalid_quantity"})
 
@@ -54,7 +54,9 @@ Examples:
 """
 
 
-def view_settings(redis_url: str | None = None, http_port: int | None = None) -> ViewSettings:
+def view_settings(
+    redis_url: str | None = None, http_port: int | None = None, log_format: str | None = None
+) -> ViewSettings:
     """Settings of the view that is meant: the option, the environment, the running stack.
 
     Raises:
@@ -63,7 +65,7 @@ def view_settings(redis_url: str | None = None, http_port: int | None = None) ->
     """
     home = StackSettings.from_environment().home
     known = {"redis_url": Stack.addresses(home).redis_url}
-    given = {"redis_url": redis_url, "http_port": http_port}
+    given = {"redis_url": redis_url, "http_port": http_port, "log_format": log_format}
     try:
         return ViewSettings.from_environment(known, given=given)
     except msgspec.ValidationError as error:
@@ -100,38 +102,39 @@ def run(
     http_port: Annotated[
         int | None, typer.Option(help="/live, /ready and /metrics on loopback; 0: none.")
     ] = None,
-    log_format: LogFormat = "console",
+    log_format: LogFormat = None,
 ) -> None:
     """Keep Redis in step with the decisions until SIGTERM or Ctrl-C; builds what is missing."""
-    from processor.probes import serve_probes  # noqa: PLC0415
+    from processor.probes import NotListening, serve_probes  # noqa: PLC0415
     from processor.view.changelog import ChangelogMissing  # noqa: PLC0415
 
-    configure(log_format)
     with in_words():
-        settings = view_settings(redis_url, http_port)
+        settings = view_settings(redis_url, http_port, log_format)
+        configure(settings.log_format)
         follower = _follower(bootstrap, settings)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: follower.stop())
-        if settings.http_port:
-            serve_probes(settings.http_port, lambda: follower.is_following)
         try:
+            if settings.http_port:
+                serve_probes(settings.http_port, lambda: follower.is_following)
             follower.run()
-        except ChangelogMissing as error:
+        except (ChangelogMissing, NotListening) as error:
             raise Stop(str(error)) from error
 
 
 @app.command("rebuild")
 def rebuild(
-    bootstrap: Bootstrap = None, redis_url: RedisUrl = None, log_format: LogFormat = "console"
+    bootstrap: Bootstrap = None, redis_url: RedisUrl = None, log_format: LogFormat = None
 ) -> None:
     """Build the view anew beside the one that is served, then serve it. Questions go on."""
     from processor.view.applier import Superseded  # noqa: PLC0415
     from processor.view.changelog import ChangelogMissing  # noqa: PLC0415
     from processor.view.follower import Stopped, Unreadable  # noqa: PLC0415
 
-    configure(log_format)
     with in_words():
-        follower = _follower(bootstrap, view_settings(redis_url))
+        settings = view_settings(redis_url, log_format=log_format)
+        configure(settings.log_format)
+        follower = _follower(bootstrap, settings)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: follower.stop())
         try:
@@ -215,7 +218,10 @@ def holds(
     redis_url: RedisUrl = None,
     as_json: AsJson = False,
 ) -> None:
-    """List holds, oldest first; the last line says how to go on."""
+    """List holds, oldest first; the last line says how to go on, where there are more.
+
+    With --json it is {"cursor": …}, behind the holds. Exit code 1 if there are none.
+    """
     query = HoldQuery(
         organization_id=organization,
         product_id=product,
@@ -230,7 +236,9 @@ def holds(
     for hold in page.holds:
         print(json.dumps(_plain(hold)) if as_json else _hold_text(hold))
     if page.cursor:
-        typer.echo(f"more: --cursor {page.cursor}", err=as_json)
+        print(json.dumps({"cursor": page.cursor}) if as_json else f"more: --cursor {page.cursor}")
+    elif not page.holds:
+        raise typer.Exit(EXIT_REFUSED)
 
 
 @app.command("hold")

@@ -35,9 +35,8 @@ def worker(
     bootstrap_servers: Annotated[
         str | None, typer.Option("--bootstrap", help="Kafka addresses, host:port,host:port.")
     ] = None,
-    registry_url: Annotated[str | None, typer.Option(help="Schema registry.")] = None,
-    app_id: Annotated[
-        str | None, typer.Option(help="Consumer group and prefix of the changelog.")
+    registry_url: Annotated[
+        str | None, typer.Option("--registry", "--registry-url", help="Schema registry's URL.")
     ] = None,
     session_timeout_ms: Annotated[
         int | None, typer.Option(help="Silence after which the partitions go to another worker.")
@@ -68,15 +67,16 @@ def worker(
     """
     from holdfast import running  # noqa: PLC0415 - Faust takes a second to import; --help does not
     from processor.engine.faults import Fault, refuse_optimised_python  # noqa: PLC0415
+    from processor.probes import NotListening  # noqa: PLC0415
     from processor.settings import from_environment  # noqa: PLC0415
     from processor.worker import configure_logging, run  # noqa: PLC0415
+    from schemas.registry import RegistryError  # noqa: PLC0415
 
     refuse_optimised_python()
     given = {
         "data_dir": data_dir,
         "bootstrap_servers": bootstrap_servers,
         "registry_url": registry_url,
-        "app_id": app_id,
         "session_timeout_ms": session_timeout_ms,
         "group_instance_id": group_instance_id,
         "standby": standby,
@@ -99,6 +99,6 @@ def worker(
 
     try:
         run(settings, stock_domain(settings))
-    except Fault as fault:
+    except (Fault, NotListening, RegistryError) as fault:
         typer.secho(f"worker: {fault}", fg="red", err=True)
         sys.exit(1)

@@ -76,10 +76,6 @@ class Fit(NamedTuple):
     bound_hit: bool
     net: int
 
-    def remaining(self, quantity: int) -> int:
-        """Available after `quantity` has been held, checked or not."""
-        return min(self.net - quantity, max(self.available - quantity, 0))
-
 
 class Pool:
     """Supply and holds of one product at one place and one availability measure.

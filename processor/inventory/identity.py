@@ -16,7 +16,6 @@ from typing import Final
 from schemas import limits
 
 HASH_BYTES: Final = 12  # 96 bits: a collision among a billion products is one in 10^11.
-NUMBER_BYTES: Final = 8
 HOLD_LINES_MAX: Final = 512
 RESERVATION_TEXT_LENGTH: Final = 2 * HASH_BYTES
 assert limits.LINES_MAX <= HOLD_LINES_MAX

@@ -183,11 +183,6 @@ def decode_hold_body(body: bytes | msgspec.Raw) -> Hold:
     return _decode_hold(body)
 
 
-def hold_due(value: bytes) -> int:
-    """Due of a hold row, without decoding it."""
-    return int.from_bytes(value[:8], "big")
-
-
 def hold_location(value: bytes) -> bytes:
     """Location of a hold row, without decoding it."""
     return value[8:20]

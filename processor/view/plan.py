@@ -31,7 +31,6 @@ HOLD: Final = ord("H")
 ANSWERS: Final = frozenset(b"RE")
 FAILURE: Final = ord("F")
 CONFIGURATION: Final = ord("C")
-WATERMARK: Final = ord("W")
 SEEN_MAX: Final = 200_000  # Remembered by one process, in all: some 50 MB.
 
 

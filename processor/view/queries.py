@@ -53,7 +53,6 @@ PRODUCTS_A_TRIP: Final = 200
 WAREHOUSES_A_TRIP: Final = 50
 PLACES_NAMED_MAX: Final = 100  # Beyond it, all places of a product are read and sifted here.
 WORDS_MAX: Final = 1_000  # Of one command: a script can hand on some thousand.
-PARTITIONS_MAX: Final = 1_024
 CURSOR_DIGITS: Final = 20  # Of a scan's cursor: an unsigned number of 64 bits.
 CONFIGURATION_TRIES_MAX: Final = 5
 

@@ -9,7 +9,7 @@ _LOGIN: Final = (
 )
 _PERMISSION: Final = (
     "redis does not allow its user enough: it needs the keys of HOLDFAST_VIEW_PREFIX (~holdfast:*) "
-    "and +@all -@dangerous +@keyspace"
+    "and +@all -@dangerous"
 )
 _UNTRUSTED: Final = (
     "redis's certificate is not trusted: name the authority (PEM) that issued it in REDIS_URL, as "

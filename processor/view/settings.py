@@ -12,7 +12,7 @@ import msgspec
 from msgspec import Meta
 
 from schemas.limits import DEDUPE_WINDOW_MS
-from schemas.settings import said, told
+from schemas.settings import LogFormat, said, told
 
 ANSWER_WITHIN_S: Final = 5.0  # Of Redis: one that is silent for longer is taken to be away.
 
@@ -23,6 +23,7 @@ _VARIABLES: Final[Mapping[str, str]] = {
     "HOLDFAST_VIEW_PREFIX": "prefix",
     "HOLDFAST_VIEW_ANSWERS_MS": "answers_ms",
     "HOLDFAST_VIEW_HTTP_PORT": "http_port",
+    "HOLDFAST_LOG_FORMAT": "log_format",
 }
 
 
@@ -47,6 +48,7 @@ class ViewSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     prefix: Annotated[str, Meta(pattern=r"^[A-Za-z0-9_.:-]{1,64}$")] = "holdfast"
     answers_ms: Annotated[int, Meta(ge=1_000)] = DEDUPE_WINDOW_MS
     http_port: Annotated[int, Meta(ge=0, le=65535)] = 0
+    log_format: LogFormat = "console"
 
     def __post_init__(self) -> None:
         """What no single field can say, so that no connection fails on it later.

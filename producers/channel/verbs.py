@@ -52,7 +52,6 @@ class Rare(TypedDict, total=False):
 
 _DETAIL = frozenset(LineDetail.__struct_fields__)
 _OPTIONS = frozenset(RequestOptions.__struct_fields__)
-_LINE = frozenset({"measure", "check_availability"})
 
 
 def single(

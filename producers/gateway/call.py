@@ -7,7 +7,7 @@ its bound. Every endpoint is wrapped by `endpoint`, so that none can forget.
 import asyncio
 import contextlib
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from typing import Any, Final, Protocol
 
 import structlog
@@ -267,10 +267,3 @@ def _too_large(most: int) -> Problem:
         f"the body is longer than {most} bytes: split it",
         headers={"Connection": "close"},
     )
-
-
-def with_headers(response: Response, headers: Mapping[str, str]) -> Response:
-    """Add headers to an answer."""
-    for name, value in headers.items():
-        response.headers[name] = value
-    return response

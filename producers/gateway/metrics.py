@@ -33,7 +33,7 @@ class Metrics:
         self.answered = self._answers.count
         self.records = Counter(
             "holdfast_gateway_records",
-            "Records written, by how they ended: known, unknown (202) or not sent.",
+            "Records written, by how they ended: known, or unknown (202).",
             ("end",),
             registry=self.registry,
         )

@@ -15,6 +15,7 @@ from prometheus_client import start_http_server
 from producers.gateway.app import create_app
 from producers.gateway.state import Gateway
 from producers.gateway.straight import protocol
+from producers.listen import NotListening, listener
 
 LOOPBACK: Final = "127.0.0.1"
 BACKLOG: Final = 1_024
@@ -33,10 +34,12 @@ def serve(gateway: Gateway) -> None:
     """Serve until SIGTERM or Ctrl-C; requests under way are answered first.
 
     Raises:
-        SystemExit: the address is taken, or the broker did not answer at start.
+        NotListening: an address is taken.
+        SystemExit: the broker did not answer at start.
 
     """
     settings = gateway.settings
+    listening = listener(settings.host, settings.port, backlog=BACKLOG)
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     app = create_app(gateway)
     config = uvicorn.Config(
@@ -60,11 +63,18 @@ def serve(gateway: Gateway) -> None:
         ssl_keyfile=settings.tls_key or None,
     )
     if settings.metrics_port:
-        start_http_server(settings.metrics_port, LOOPBACK, gateway.metrics.registry)
+        _serve_metrics(settings.metrics_port, gateway)
     server = _Server(config, gateway)
-    server.run()
+    server.run([listening])
     if not server.started:
         raise SystemExit(3)
+
+
+def _serve_metrics(port: int, gateway: Gateway) -> None:
+    try:
+        start_http_server(port, LOOPBACK, gateway.metrics.registry)
+    except OSError as error:
+        raise NotListening(f"{LOOPBACK}:{port}: {error.strerror}") from error
 
 
 class _Server(uvicorn.Server):

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Final, Literal, Self
 import msgspec
 from msgspec import Meta
 
-from schemas.settings import said, told
+from schemas.settings import LogFormat, said, told
 
 Style = Literal["compatible", "honest"]
 
@@ -31,7 +31,7 @@ _VARIABLES: Final[Mapping[str, str]] = {
     "HOLDFAST_GATEWAY_BURST": "burst",
     "HOLDFAST_GATEWAY_TLS_CERTIFICATE": "tls_certificate",
     "HOLDFAST_GATEWAY_TLS_KEY": "tls_key",
-    "HOLDFAST_GATEWAY_LOG_FORMAT": "log_format",
+    "HOLDFAST_LOG_FORMAT": "log_format",
     "HOLDFAST_TOKEN_ISSUER": "token_issuer",
     "HOLDFAST_TOKEN_AUDIENCE": "token_audience",
     "HOLDFAST_TOKEN_JWKS_URL": "jwks_url",
@@ -77,7 +77,7 @@ class GatewaySettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     burst: Annotated[int, Meta(ge=1, le=1_000_000)] = 100
     tls_certificate: str = ""
     tls_key: str = ""
-    log_format: Literal["console", "json"] = "console"
+    log_format: LogFormat = "console"
     token_issuer: str = ""
     token_audience: str = "holdfast"  # noqa: S105 - whom tokens are for
     jwks_url: str = ""
@@ -94,7 +94,7 @@ class GatewaySettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     ) -> Self:
         """Settings from the environment; what is `given` (and not None) wins over it.
 
-        `default_local_keys` is used where no identity provider is named.
+        `default_local_keys` is used where nothing of an identity provider is said.
 
         Raises:
             msgspec.ValidationError: a value is missing or out of range; the message names it.
@@ -103,7 +103,7 @@ class GatewaySettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
         values = {**said(_VARIABLES, environment), **told(given)}
         if isinstance(values.get("environments"), str):
             values["environments"] = _environments(values["environments"])
-        if not values.get("jwks_url") and not values.get("local_keys"):
+        if not any(values.get(name) for name in ("jwks_url", "token_issuer", "local_keys")):
             values["local_keys"] = default_local_keys
         settings = msgspec.convert(values, cls, strict=False, dec_hook=_path)
         settings.check()
@@ -113,9 +113,15 @@ class GatewaySettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
         """What no single field can say.
 
         Raises:
-            msgspec.ValidationError: nobody's tokens would be accepted, or half of TLS is missing.
+            msgspec.ValidationError: nobody's tokens would be accepted, or two providers are named,
+                or half of TLS is missing.
 
         """
+        if self.local_keys is not None and (self.jwks_url or self.token_issuer):
+            raise msgspec.ValidationError(
+                "two identity providers: HOLDFAST_TOKEN_LOCAL_KEYS (--local-keys) is for "
+                "development; HOLDFAST_TOKEN_JWKS_URL and HOLDFAST_TOKEN_ISSUER are another one"
+            )
         if self.local_keys is None and not (self.jwks_url and self.token_issuer):
             raise msgspec.ValidationError(
                 "no identity provider: set HOLDFAST_TOKEN_JWKS_URL and HOLDFAST_TOKEN_ISSUER, or "

@@ -7,10 +7,8 @@ from wsgiref.simple_server import WSGIRequestHandler, make_server
 
 from prometheus_client import make_wsgi_app
 
-
-class NotListening(Exception):
-    """An address cannot be listened on: it is taken, or not this machine's; the text says which."""
-
+from producers.listen import NotListening
+from producers.scm import metrics
 
 _StartResponse = Callable[[str, list[tuple[str, str]]], Any]
 
@@ -40,6 +38,7 @@ class Health:
 
     def set_ready(self) -> None:
         """Say from now on that the source is followed."""
+        metrics.SOURCE_UP.set(1)
         self._ready.set()
 
     def _serve(self, environ: dict[str, Any], start_response: _StartResponse) -> Iterable[bytes]:

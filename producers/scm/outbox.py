@@ -201,7 +201,6 @@ class OutboxConnector:
             try:
                 self._check(outbox)
                 failures = 0
-                metrics.SOURCE_UP.set(1)
                 ready()
                 self._follow(outbox)
             except psycopg.OperationalError as error:

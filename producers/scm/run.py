@@ -14,8 +14,9 @@ import structlog
 import uvicorn
 
 from producers.channel.client import connect_codec
+from producers.listen import listener
 from producers.scm.files import FileConnector, Position
-from producers.scm.health import Health, NotListening
+from producers.scm.health import Health
 from producers.scm.mapping import load
 from producers.scm.outbox import OutboxConnector
 from producers.scm.publisher import Publisher
@@ -74,7 +75,7 @@ def run_webhook(settings: ConnectorSettings, host: str, port: int) -> None:
     """
     mapping = load(settings.mapping)
     # Both ports before `start`: it stops another one of this name, which should go on otherwise.
-    listener = _listener(host, port)
+    listening = listener(host, port, backlog=BACKLOG)
     ready = Health(settings.http_port).set_ready
     publisher = _publisher(settings)
     publisher.start()
@@ -97,17 +98,9 @@ def run_webhook(settings: ConnectorSettings, host: str, port: int) -> None:
         ),
     )
     _stop()  # The server has handlers of its own, and then raises the signal once more.
-    asyncio.run(server.serve([listener]))
+    asyncio.run(server.serve([listening]))
     if webhook.committer.fault is not None:
         raise webhook.committer.fault
-
-
-def _listener(host: str, port: int) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    try:
-        return socket.create_server((host, port), family=family, backlog=BACKLOG)
-    except OSError as error:
-        raise NotListening(f"{host}:{port}: {error.strerror}") from error
 
 
 class _Server(uvicorn.Server):

@@ -11,7 +11,7 @@ import msgspec
 from msgspec import Meta
 
 from producers.settings import Settings
-from schemas.settings import said, told
+from schemas.settings import LogFormat, said, told
 
 SECRET_LENGTH_MIN: Final = 16  # Characters; below it an HMAC key can be guessed.
 
@@ -22,6 +22,7 @@ _VARIABLES: Final[Mapping[str, str]] = {
     "HOLDFAST_CONNECTOR_POLL_MS": "poll_ms",
     "HOLDFAST_CONNECTOR_KEEP_DAYS": "keep_days",
     "HOLDFAST_CONNECTOR_HTTP_PORT": "http_port",
+    "HOLDFAST_LOG_FORMAT": "log_format",
     "HOLDFAST_WEBHOOK_SECRETS": "secrets",
     "HOLDFAST_WEBHOOK_CERTIFICATE": "certificate",
     "HOLDFAST_WEBHOOK_KEY": "certificate_key",
@@ -62,6 +63,7 @@ class ConnectorSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
     keep_days: Annotated[int, Meta(ge=0, le=3_650)] = 0
     batch_rows: Annotated[int, Meta(ge=1, le=5_000)] = 500
     http_port: _Port = 0
+    log_format: LogFormat = "console"
     secrets: Annotated[tuple[_Secret, ...], Meta(max_length=4)] = ()
     certificate: str = ""
     certificate_key: str = ""

@@ -214,6 +214,17 @@ def test_a_server_that_died_is_started_again_and_the_others_are_left(home: Path)
     assert registry.alive
 
 
+def test_its_own_address_in_the_environment_leaves_a_server_its_own(home: Path) -> None:
+    """After `eval "$(holdfast stack up)"` another `up`, and a `down`, still know whose it is."""
+    first = Stack.up(home, ("redis",), "free", settings=local_settings())
+    told = local_settings(REDIS_URL=str(first.redis_url))
+    assert Stack.up(home, ("redis",), "free", settings=told).redis_url == first.redis_url
+    (status,) = [one for one in Stack.status(home) if one.server == "redis"]
+    assert (status.source, status.state) == ("local", "up")
+    assert Stack.up(home, ("redis",), "free", settings=local_settings()).started == ()
+    assert Stack.down(home) == ("redis",)
+
+
 def test_a_usual_port_that_is_taken_does_not_stop_the_stack(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -139,18 +139,6 @@ def test_granted_holds_can_always_be_filled_and_no_more_is_refused(
             granted = more
 
 
-@given(situations(), st.integers(1, 6))
-@settings(max_examples=150, deadline=None)
-def test_remaining_is_what_a_fresh_check_finds(
-    situation: tuple[Supply, Holds, Node], quantity: int
-) -> None:
-    """`remaining(q)` equals `available` after q is held, whether or not it was granted."""
-    supply, held, node = situation
-    fit = fits(supply, held, node, quantity)
-    after = fits(supply, with_more(held, node, quantity), node, 1)
-    assert fit.remaining(quantity) == after.available
-
-
 @given(situations(), st.randoms(use_true_random=False))
 @settings(max_examples=150, deadline=None)
 def test_the_answer_does_not_depend_on_history(

@@ -166,7 +166,7 @@ def _redis(settings: Settings, folder: Path, chain: Path, key: Path) -> LocalSer
     acl = folder / "users.acl"
     acl.write_text(
         # As processor/view/README.md says: the keys of its prefix, no dangerous commands.
-        f"user {REDIS_USER} on >{REDIS_PASSWORD} ~holdfast:* +@all -@dangerous +@keyspace\n"
+        f"user {REDIS_USER} on >{REDIS_PASSWORD} ~holdfast:* +@all -@dangerous\n"
         # For the probe that waits for the server, and for nothing else.
         "user default on nopass -@all +ping\n",
         encoding="utf-8",

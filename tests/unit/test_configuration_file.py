@@ -40,12 +40,12 @@ def test_names_may_be_written_in_any_case() -> None:
 SHAPES = [
     ("mode: prefix", "mode: prefx", "reservation.mode", "one of prefix, subset"),
     ("mode: prefix", "mdoe: prefix", "reservation.mdoe", "did you mean `mode`?"),
-    ("\nversion: 1", "\nversion: one", "version", "see configuration.schema.json"),
+    ("\nversion: 1", "\nversion: one", "version", "see `holdfast config schema`"),
     (
         "    inventsizeid: sizeid",
         "    inventsizeid: 7",
         "data_sources.fno.dimension_mappings.inventsizeid",
-        "see configuration.schema.json",
+        "see `holdfast config schema`",
     ),
     (
         "    - +iv.ordered",
@@ -59,7 +59,7 @@ SHAPES = [
         "partition.buckets",
         "keep one of the two",
     ),
-    ("grace_ms: 0", "grace_ms: -1", "grace_ms", "see configuration.schema.json"),
+    ("grace_ms: 0", "grace_ms: -1", "grace_ms", "see `holdfast config schema`"),
 ]
 
 

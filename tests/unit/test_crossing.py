@@ -56,14 +56,6 @@ def test_with_slack_no_flow_is_needed() -> None:
     assert fits(GRID, held, (ANY, "small"), 8, edges_max=0) == Fit(True, 8, False, 8)
 
 
-def test_remaining_after_an_unchecked_hold() -> None:
-    """A hold beyond what fits leaves nothing, or less than nothing."""
-    fit = fits(GRID, {("red", ANY): 6}, (ANY, "small"), 1)
-    assert fit.remaining(6) == 0
-    assert fit.remaining(7) == 0
-    assert fit.remaining(9) == -1
-
-
 def test_held_never_falls_below_zero() -> None:
     """Giving back more than is held is a fault of the caller."""
     pool = Pool(1)

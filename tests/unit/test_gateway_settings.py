@@ -151,3 +151,19 @@ def test_local_keys_are_a_default_only_without_a_provider() -> None:
     }
     served = GatewaySettings.from_environment(environment=provider, default_local_keys=folder)
     assert served.local_keys is None
+
+
+@pytest.mark.parametrize(
+    "half",
+    [
+        {"HOLDFAST_TOKEN_ISSUER": "https://login.example"},
+        {"HOLDFAST_TOKEN_JWKS_URL": "https://login.example/keys"},
+        {"HOLDFAST_TOKEN_ISSUER": "https://login.example", **LOCAL},
+    ],
+)
+def test_half_an_identity_provider_is_refused(half: dict[str, str]) -> None:
+    """The development one never takes its place: whoever can read its folder can be anybody."""
+    with pytest.raises(msgspec.ValidationError, match="HOLDFAST_TOKEN_JWKS_URL"):
+        GatewaySettings.from_environment(
+            environment=half, default_local_keys=Path("/nowhere/identity")
+        )

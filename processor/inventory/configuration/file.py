@@ -178,15 +178,13 @@ def _shape_remedy(unknown: re.Match[str] | None, rule: str, path: str) -> str:
     if unknown is not None:
         names = sorted(fields)
         close = difflib.get_close_matches(unknown["name"], names, n=1)
-        return (
-            f"did you mean `{close[0]}`?" if close else "remove it; see configuration.schema.json"
-        )
+        return f"did you mean `{close[0]}`?" if close else "remove it; see `holdfast config schema`"
     if "regex" in rule:
         return "names are letters, digits and _, measures source.measure, terms +source.measure"
     allowed = fields.get(path.rpartition(".")[2], {}).get("enum")
     if allowed:
         return f"one of {', '.join(allowed)}"
-    return "see configuration.schema.json for what belongs here"
+    return "see `holdfast config schema` for what belongs here"
 
 
 def _fields_by_name() -> dict[str, dict[str, Any]]:
