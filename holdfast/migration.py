@@ -209,7 +209,9 @@ class Migration:
         rows_of = new.finish()
         marks = [rows[WATERMARK_KEY] for rows in state.partitions if WATERMARK_KEY in rows]
         before = [msgspec.msgpack.decode(mark, type=Watermark).checkpoint for mark in marks]
-        start = Watermark(1, dict.fromkeys(topics.SOURCES, 0), checkpoint_of(before))
+        start = Watermark(
+            1, dict.fromkeys(topics.SOURCES, 0), checkpoint_of(before), {}, plan.partitions
+        )
         for rows in rows_of:
             rows[WATERMARK_KEY] = msgspec.msgpack.encode(start)
         _require_sound(Rules(plan.configuration), rows_of)

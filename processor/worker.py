@@ -117,7 +117,9 @@ def run(settings: WorkerSettings, domain: Domain) -> None:
     )
     why = lacking(
         settings.kafka.librdkafka(),
-        of_topics=RIGHTS | {app.changelog: READ | WRITE},
+        of_topics=RIGHTS
+        | {app.changelog: READ | WRITE}
+        | dict.fromkeys(settings.reply_topics, WRITE),
         of_groups={topics.APP_ID: READ},
     )
     if why:

@@ -7,6 +7,7 @@ one (it gives our schemas other ids).
 """
 
 import base64
+import contextlib
 import hashlib
 import os
 import time
@@ -204,13 +205,17 @@ class SchemaIds:
         """Schema of any id: from the cache, else from the registry, asked once.
 
         Raises:
-            UnknownSchemaError: the registry has no such id, or cannot be asked now.
+            UnknownSchemaError: the registry has no such id, or cannot be asked now; or it is one of
+                another kind than Avro's.
 
         """
         text = self._known.schemas.get(schema_id)
         if text is None:
             text = self._fetch(schema_id)
-        return msgspec.json.decode(text)
+        try:
+            return msgspec.json.decode(text)
+        except msgspec.DecodeError as error:
+            raise UnknownSchemaError("no Avro schema") from error
 
     def _fetch(self, schema_id: int) -> str:
         now_s = time.monotonic()
@@ -231,7 +236,8 @@ class SchemaIds:
             self._missing[schema_id] = (now_s + UNKNOWN_REMEMBERED_S, reason)
             raise UnknownSchemaError(reason)
         self._known.schemas[schema_id] = text
-        _save(self._path, self._all)
+        with contextlib.suppress(OSError):  # A full disk: then it is asked for again.
+            _save(self._path, self._all)
         return text
 
     def _learn(self, ids: dict[str, int]) -> None:

@@ -282,8 +282,10 @@ def _instance_name(settings: EngineSettings) -> str:
     """Name of this data directory, for the transactional id: a restart fences what it left open."""
     path = settings.data_dir / "instance-id"
     settings.data_dir.mkdir(parents=True, exist_ok=True)
-    if path.exists():
-        return path.read_text().strip()
-    name = uuid.uuid4().hex
-    path.write_text(name)
+    name = path.read_text().strip() if path.exists() else ""
+    if not name:
+        name = uuid.uuid4().hex
+        written = path.with_suffix(".new")
+        written.write_text(name)
+        written.replace(path)  # Whole or not at all: two workers of one name end each other.
     return name

@@ -14,7 +14,7 @@ the rows and the offsets are in one transaction, and RocksDB is written after it
 import asyncio
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final
 
@@ -56,12 +56,24 @@ class Watermark(msgspec.Struct, frozen=True, array_like=True):
         format: version of this row's layout.
         offsets: source topic to the next offset to decide.
         checkpoint: the decider's own state (clock, sequence).
+        sources: source topic to its incarnation, which the offset belongs to. Earlier releases
+            write none, and pass it by.
+        partitions: how many there are; 0 by earlier releases.
 
     """
 
     format: int
     offsets: dict[str, int]
     checkpoint: bytes
+    sources: dict[str, str] = {}
+    partitions: int = 0
+
+
+class Incarnation(msgspec.Struct, frozen=True):
+    """What the topics are that positions belong to: see `Watermark`."""
+
+    sources: dict[str, str] = {}
+    partitions: int = 0
 
 
 class OwnedPartition:
@@ -71,6 +83,7 @@ class OwnedPartition:
         "dead_letter_run",
         "decided_at",
         "decider",
+        "incarnation",
         "number",
         "positions",
         "rows",
@@ -84,8 +97,11 @@ class OwnedPartition:
         rows: PartitionRows,
         decider: PartitionDecider,
         positions: dict[str, int],
+        *,
+        incarnation: Incarnation,
     ) -> None:
         self.number = number
+        self.incarnation = incarnation
         self.store = store
         self.rows = rows
         self.decider = decider
@@ -95,7 +111,14 @@ class OwnedPartition:
 
     def seal(self) -> Changes:
         """Take the batch's rows, the watermark row last."""
-        watermark = Watermark(_WATERMARK_FORMAT, self.positions, self.decider.checkpoint())
+        checkpoint, incarnation = self.decider.checkpoint(), self.incarnation
+        watermark = Watermark(
+            _WATERMARK_FORMAT,
+            self.positions,
+            checkpoint,
+            incarnation.sources,
+            incarnation.partitions,
+        )
         self.rows.put(WATERMARK_KEY, msgspec.msgpack.encode(watermark))
         changes = self.rows.seal()
         # Last in the changelog: its offset is the end of the batch.
@@ -278,8 +301,20 @@ class Cycle:
                 self._queued -= min(SLICE_RECORDS, len(records) - start)
                 if self._open.records >= SMALL_BATCH_RECORDS:
                     self._pump()
+        self._pass_by(polled)
         self._pump()
         self._changed.set()
+
+    def _pass_by(self, polled: Polled) -> None:
+        """Positions follow past markers and what was aborted, behind the records before them."""
+        assignment = self.assignment
+        if assignment is None or assignment is not polled.assignment:
+            return
+        for tp, offset in polled.reached.items():
+            partition = assignment.partitions[tp.partition]
+            if offset > partition.positions[tp.topic]:
+                partition.positions[tp.topic] = offset
+                self._open.touched.setdefault(partition.number, set()).add(tp.topic)
 
     def _is_full(self) -> bool:
         return (
@@ -328,13 +363,13 @@ class Cycle:
     # Batches go out.
 
     def _pump(self) -> None:
-        """Start a transaction if none is under way and something was decided."""
+        """Start a transaction if none is under way and something was decided, or passed by."""
         if self._under_way is not None:
             if not self._under_way.future.done():
                 return
             self._finish(self._under_way)
         assignment, opened = self.assignment, self._open
-        if assignment is None or opened.records == 0:
+        if assignment is None or not opened.touched:
             return
         self._open = _OpenBatch(self._output_topics)
         is_small = opened.records < SMALL_BATCH_RECORDS
@@ -406,23 +441,16 @@ class Cycle:
             metrics.DECIDED.labels(topic).inc(records)
 
 
-def read_watermark(
-    value: bytes | None, sources: Sequence[str]
-) -> tuple[dict[str, int], bytes | None]:
-    """Positions and checkpoint of a watermark row.
-
-    Returns:
-        Source topic to next offset (a topic the row does not name is absent), and the decider's
-        checkpoint.
+def read_watermark(value: bytes | None) -> Watermark | None:
+    """The watermark of a partition; None where nothing was ever decided.
 
     Raises:
         Fault: the row has a layout of a later release.
 
     """
     if value is None:
-        return {}, None
+        return None
     watermark = msgspec.msgpack.decode(value, type=Watermark)
     if watermark.format != _WATERMARK_FORMAT:
         raise Fault(f"watermark row of format {watermark.format}: written by a later release")
-    offsets: Mapping[str, int] = watermark.offsets
-    return {topic: offsets[topic] for topic in sources if topic in offsets}, watermark.checkpoint
+    return watermark

@@ -25,7 +25,9 @@ from processor.engine import metrics
 from processor.engine.cycle import (
     WATERMARK_KEY,
     Cycle,
+    Incarnation,
     OwnedPartition,
+    Watermark,
     WorkerAssignment,
     read_watermark,
 )
@@ -38,7 +40,7 @@ from processor.engine.standby import Standby
 from processor.engine.store import PartitionStore, shared_cache
 from processor.engine.transport import BatchConsumerThread
 
-UNASSIGNED_SECONDS_MAX: Final = 60.0  # Past any session timeout a group waits for a dead member.
+UNASSIGNED_SECONDS: Final = 60.0  # At least; a group waits for a dead member's session timeout.
 
 log = structlog.get_logger(__name__)
 
@@ -89,11 +91,11 @@ class Ownership:
         self._standby = standby
         self._executor = executor
         self._stores: dict[int, PartitionStore] = {}
-        self._partitions = 0
+        self._incarnation = Incarnation()
         self._topic_id = ""
 
     def learn_topics(self) -> None:
-        """Ask the cluster for the changelog's incarnation and the partition count. Blocks.
+        """Ask the cluster for the topics' incarnations and their partition count. Blocks.
 
         Raises:
             Fault: a topic is missing, or the partition counts differ.
@@ -103,6 +105,7 @@ class Ownership:
         names = [*self._sources, self._changelog]
         futures = admin.describe_topics(TopicCollection(names), request_timeout=30)
         counts: dict[str, int] = {}
+        ids: dict[str, str] = {}
         for name, future in futures.items():
             try:
                 description = future.result()
@@ -111,11 +114,11 @@ class Ownership:
                     f"topic {name}: {error}. Create the topics with `holdfast topics create`"
                 ) from error
             counts[name] = len(description.partitions)
-            if name == self._changelog:
-                self._topic_id = str(description.topic_id)
+            ids[name] = str(description.topic_id)
         if len(set(counts.values())) != 1:
             raise Fault(f"partition counts differ: {counts}; see `holdfast topics check`")
-        self._partitions = counts[self._changelog]
+        self._topic_id = ids.pop(self._changelog)
+        self._incarnation = Incarnation(ids, counts[self._changelog])
 
     async def assign(self, numbers: set[int], membership: Membership) -> WorkerAssignment:
         """Restore the partitions and find their watermarks."""
@@ -125,6 +128,9 @@ class Ownership:
             copy = None if self._standby is None else self._standby.take(number)
             self._stores[number] = copy or self._open_store(number)
         brokers = await self._restorer.restore(self._stores, self._sources)
+        if any(self._is_behind(number, brokers) for number in numbers):
+            # What an old leader told, perhaps, that did not know yet that it was one.
+            brokers = await self._restorer.restore(self._stores, self._sources)
         partitions = {number: self._open(number, brokers) for number in sorted(numbers)}
         self._watch_others()
         return WorkerAssignment(membership, partitions)
@@ -148,7 +154,7 @@ class Ownership:
         """Keep a copy of every partition that others decide."""
         if self._standby is None:
             return
-        for number in set(range(self._partitions)) - set(self._stores):
+        for number in set(range(self._incarnation.partitions)) - set(self._stores):
             if not self._standby.follows(number):
                 self._standby.watch(number, self._open_store(number))
 
@@ -156,28 +162,81 @@ class Ownership:
         self, number: int, brokers: Mapping[tuple[str, int], SourceOffsets]
     ) -> OwnedPartition:
         store = self._stores[number]
-        positions, checkpoint = read_watermark(store.get(WATERMARK_KEY), self._sources)
-        for topic in self._sources:
-            source = brokers[topic, number]
-            position = positions.setdefault(topic, source.begin)
-            if position < source.begin:
-                raise Fault(
-                    f"{topic}/{number}: offsets {position} to {source.begin} were deleted by "
-                    "retention before they were decided"
-                )
-            # A topic nothing was ever committed for has no group offset.
-            if position != (source.begin if source.committed is None else source.committed):
-                metrics.WATERMARK_DIFFERENCES.inc()
-                log.warning(
-                    "group offset differs from the watermark, which is the truth",
-                    topic=topic,
-                    partition=number,
-                    group_offset=source.committed,
-                    watermark=position,
-                )
+        watermark = read_watermark(store.get(WATERMARK_KEY))
+        self._require_count(watermark)
+        positions = {
+            topic: self._position(topic, number, watermark, brokers[topic, number])
+            for topic in self._sources
+        }
         rows = PartitionRows(store, self._domain.group_length)
-        decider = self._domain.open(number, self._partitions, rows, checkpoint)
-        return OwnedPartition(number, store, rows, decider, positions)
+        checkpoint = None if watermark is None else watermark.checkpoint
+        decider = self._domain.open(number, self._incarnation.partitions, rows, checkpoint)
+        return OwnedPartition(
+            number, store, rows, decider, positions, incarnation=self._incarnation
+        )
+
+    def _require_count(self, watermark: Watermark | None) -> None:
+        """Keys belong to partitions by their number: of another one, stock and holds are apart."""
+        before = 0 if watermark is None else watermark.partitions
+        if before not in (0, self._incarnation.partitions):
+            raise Fault(
+                f"the state is one of {before} partitions, and the topics have "
+                f"{self._incarnation.partitions}: their number is fixed for life, but by `holdfast "
+                "migrate`"
+            )
+
+    def _position(
+        self, topic: str, number: int, watermark: Watermark | None, source: SourceOffsets
+    ) -> int:
+        """Where a source partition is read on from.
+
+        Raises:
+            Fault: what is to be decided there was deleted, or the state is not all that was
+                committed: reading on would lose records, or answer some once more.
+
+        """
+        if self._is_anew(topic, watermark):
+            log.warning("a source topic was made anew: it is read from its beginning", topic=topic)
+            return source.begin
+        position = _noted(topic, watermark)
+        if position is None:
+            position = source.begin
+        if position < source.begin:
+            raise Fault(
+                f"{topic}/{number}: offsets {position} to {source.begin} were deleted by "
+                "retention before they were decided"
+            )
+        # A topic nothing was ever committed for has no group offset.
+        committed = source.begin if source.committed is None else source.committed
+        if committed > position:
+            raise Fault(
+                f"{topic}/{number}: the group has committed offset {committed}, and the state is "
+                f"that of {position}: the changelog has lost its end, or somebody moved the "
+                "group's offsets. Deciding on from there would answer requests once more"
+            )
+        if committed < position:
+            metrics.WATERMARK_DIFFERENCES.inc()
+            log.warning(
+                "group offset differs from the watermark, which is the truth",
+                topic=topic,
+                partition=number,
+                group_offset=source.committed,
+                watermark=position,
+            )
+        return position
+
+    def _is_anew(self, topic: str, watermark: Watermark | None) -> bool:
+        """Whether the watermark is of another incarnation of the topic."""
+        now = self._incarnation.sources[topic]
+        return watermark is not None and watermark.sources.get(topic, now) != now
+
+    def _is_behind(self, number: int, brokers: Mapping[tuple[str, int], SourceOffsets]) -> bool:
+        """Whether offsets were committed that the rows do not have: one transaction has both."""
+        watermark = read_watermark(self._stores[number].get(WATERMARK_KEY))
+        return any(
+            (brokers[topic, number].committed or 0) > (_noted(topic, watermark) or 0)
+            for topic in self._sources
+        )
 
     def membership(self, generation: int, thread: BatchConsumerThread) -> Membership:
         """This worker's place in the group's current generation."""
@@ -194,6 +253,11 @@ class Ownership:
         while self._stores and time.monotonic() < stop_by:
             self._stores.popitem()[1].close()
         return len(self._stores)
+
+
+def _noted(topic: str, watermark: Watermark | None) -> int | None:
+    """Next offset of a source topic, where the watermark has one."""
+    return None if watermark is None else watermark.offsets.get(topic)
 
 
 class EngineTableManager(TableManager):
@@ -291,7 +355,8 @@ class EngineTableManager(TableManager):
             waited_s = time.monotonic() - self._unassigned_since
             if restoring:
                 self.app.consumer.thread.is_polled()  # However long that takes.
-            if not self._ready.is_set() and not restoring and waited_s > UNASSIGNED_SECONDS_MAX:
+            most_s = max(UNASSIGNED_SECONDS, 2 * self.app.conf.broker_session_timeout)
+            if not self._ready.is_set() and not restoring and waited_s > most_s:
                 fail_stop(f"the group gave no assignment for {waited_s:.0f} s")
 
     async def wait_until_recovery_completed(self) -> bool:

@@ -146,6 +146,9 @@ class Restorer:
             if start < end_offsets[tp]:
                 behind[partition] = end_offsets[tp]
         rows = await self._follow(tail, stores, behind)
+        now_ms = int(time.time() * 1000)
+        for partition, tp in tps.items():
+            stores[partition].reach(await tail.position(tp), now_ms)
         return rows, {(tp.topic, tp.partition): begin_offsets[tp] for tp in source_tps}
 
     async def _follow(
@@ -190,13 +193,18 @@ def changelog_consumer(client: Mapping[str, Any], isolation_level: str) -> AIOKa
 
 
 def start_offset(store: PartitionStore, begin: int, end: int, now_ms: int) -> int:
-    """Where to read the changelog from; wipes a database that cannot be caught up."""
+    """Where to read the changelog from; wipes a database that cannot be caught up.
+
+    Behind the last rows there is the marker of their transaction: who lacks that alone lacks
+    nothing, however old it is.
+    """
     position = store.position
     if position.offset == 0:
         return begin
     ahead = position.offset > end
     trimmed = position.offset < begin
-    old = now_ms - position.timestamp_ms > POSITION_AGE_MS_MAX and position.offset < end
+    lacks_rows = position.offset < end - 1
+    old = lacks_rows and now_ms - position.timestamp_ms > POSITION_AGE_MS_MAX
     if not (ahead or trimmed or old):
         return position.offset
     log.warning(

@@ -7,8 +7,10 @@ last: at 5,000 a second an answer takes two fifths less time, and an eighth less
 Membership of the group stays Faust's; its consumer has every partition paused.
 
 The rule: a position moves only past records that are handed out with it, markers and what was
-aborted; who reads under a new assignment begins at the watermarks again. `read_committed`, since
-connectors publish in transactions of their own.
+aborted; who reads under a new assignment begins at the watermarks again. Watermarks follow past
+markers too (`reached`): one that stayed before the last marker of a quiet partition would point at
+something deleted, when retention has taken all of it. `read_committed`, since connectors publish in
+transactions of their own.
 
 Dying here: nothing has been decided.
 """
@@ -75,6 +77,7 @@ class SourceReader:
         self._look_after = 0.0  # time.monotonic()
         self._log_after = 0.0
         self.left_behind = False  # The last answers were full: more of their partitions waits.
+        self.reached: dict[TP, int] = {}  # By the last poll: behind its records and markers.
 
     async def poll(self) -> Found:
         """Records of the partitions that have some; none when none came within `FETCH_WAIT_MS`.
@@ -92,6 +95,7 @@ class SourceReader:
             await asyncio.sleep(FETCH_WAIT_MS / 1000)
             return found
         self.left_behind = False
+        self.reached = {}
         without_leader = refused = ""
         answers: list[asyncio.Future[Any]] = []
         try:
@@ -182,7 +186,7 @@ class SourceReader:
             there = list(records)
         except CorruptRecordException as error:
             raise Fault(f"{error}: a batch of it was damaged on its way, or on disk") from error
-        self._positions[tp] = records.next_fetch_offset
+        self._positions[tp] = self.reached[tp] = records.next_fetch_offset
         self.left_behind = self.left_behind or len(data) >= PARTITION_BYTES_MAX
         if there:
             found[tp] = there

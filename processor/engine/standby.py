@@ -64,6 +64,9 @@ class Standby:
         """Follow until cancelled."""
         while True:
             await self._changed.wait()
+            self._changed.clear()
+            if not self._stores:
+                continue
             consumer: AIOKafkaConsumer = changelog_consumer(self._client, "read_committed")
             try:
                 await consumer.start()
@@ -83,7 +86,6 @@ class Standby:
     async def _follow(self, consumer: AIOKafkaConsumer) -> None:
         """Follow what is there now, until that changes."""
         changes = self._changes
-        self._changed.clear()
         tps = {number: TopicPartition(self._changelog, number) for number in self._stores}
         ends = await consumer.end_offsets(list(tps.values()))
         begins = await consumer.beginning_offsets(list(tps.values()))

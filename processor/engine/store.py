@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import msgspec
+import structlog
 from rocksdict import (
     BlockBasedIndexType,
     BlockBasedOptions,
@@ -39,6 +40,11 @@ BLOOM_BITS: Final = 10  # One percent of lookups of an unknown request id touch 
 # most that is replaced but still there. What was deleted may stay as long.
 LATER_RUNS_PERCENT_MAX: Final = 100
 
+# What RocksDB says of a database of which a part is missing or damaged.
+_BROKEN: Final = ("Corruption", "No such file or directory")
+
+log = structlog.get_logger(__name__)
+
 Derive = Callable[[bytes, bytes], Iterable[tuple[bytes, bytes]]]
 
 
@@ -47,7 +53,8 @@ class Position(msgspec.Struct, frozen=True):
 
     Attributes:
         offset: next changelog offset to apply.
-        timestamp_ms: when the last record applied was written; tells how old an old copy is.
+        timestamp_ms: when the last record applied was written, or it was seen that there was no
+            other; tells how old an old copy is.
         topic_id: incarnation of the changelog topic the offset belongs to.
 
     """
@@ -142,7 +149,19 @@ class PartitionStore:
         self.position = msgspec.structs.replace(self.position, topic_id=topic_id)
 
     def _open(self) -> None:
+        """Open what is there; what is broken is thrown away, once."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(self._gone, ignore_errors=True)
+        try:
+            self._connect()
+        except Exception as error:  # rocksdict knows no other.
+            if not any(words in str(error) for words in _BROKEN):
+                raise
+            log.warning("a broken database is thrown away", path=str(self.path), error=str(error))
+            self._throw_away()
+            self._connect()
+
+    def _connect(self) -> None:
         options = _options(self._cache)
         # Named as a column family, too: for a database that is there already rocksdict otherwise
         # takes the options that are stored with it, and no cache of ours can be among them.
@@ -160,9 +179,19 @@ class PartitionStore:
         self._writes += 1
         self._at_rest = None
         self._db.close()
-        shutil.rmtree(self.path)
+        self._throw_away()
         self._open()
         self.position = msgspec.structs.replace(self.position, topic_id=topic_id)
+
+    @property
+    def _gone(self) -> Path:
+        return self.path.with_name(f"{self.path.name}.gone")
+
+    def _throw_away(self) -> None:
+        """Out of the way in one step: half a database could not be opened."""
+        if self.path.exists():
+            self.path.rename(self._gone)
+        shutil.rmtree(self._gone, ignore_errors=True)
 
     def scan(self, group: bytes, after: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
         """Committed rows of the group with a key greater than `after`, in key order."""
@@ -214,6 +243,12 @@ class PartitionStore:
         """Apply changelog records that were read, at least one, up to the last of them."""
         last = records[-1]
         self.restore(records, Position(last.offset + 1, last.timestamp, self.position.topic_id))
+
+    def reach(self, offset: int, now_ms: int) -> None:
+        """Note that up to this offset nothing more was there now, but markers."""
+        if offset > self.position.offset:
+            position = Position(offset, now_ms, self.position.topic_id)
+            self._write(WriteBatch(raw_mode=True), position)
 
     def restore(self, records: Iterable[Any], position: Position) -> int:
         """Apply changelog records in order and the index rows derived from them; returns how many.

@@ -71,14 +71,18 @@ class Assignment(Protocol):
 class Polled:
     """The value of a Faust event: slices of records, and what they were fetched under.
 
-    The records of a slice are consecutive ones of one source partition.
+    The records of a slice are consecutive ones of one source partition. `reached`: up to where the
+    partitions were read with them, also those of which there were markers alone.
     """
 
-    __slots__ = ("assignment", "slices")
+    __slots__ = ("assignment", "reached", "slices")
 
-    def __init__(self, assignment: Assignment, slices: list[list[Any]]) -> None:
+    def __init__(
+        self, assignment: Assignment, slices: list[list[Any]], reached: Mapping[TP, int]
+    ) -> None:
         self.assignment = assignment
         self.slices = slices
+        self.reached = reached
 
 
 class BatchConsumerThread(driver.AIOKafkaConsumerThread):
@@ -168,10 +172,11 @@ class BatchConsumer(driver.Consumer):
         """
         polled = await reader.poll()
         self._thread.is_polled()
-        if polled and self.flow.assignment is assignment:
+        reached = reader.reached
+        if reached and self.flow.assignment is assignment:
             slices = list(_in_turns(polled))
             self.flow.queued(sum(map(len, slices)), left_behind=reader.left_behind)
-            await self.callback(_message(Polled(assignment, slices)))
+            await self.callback(_message(Polled(assignment, slices, reached)))
 
     def _has_to_stop(self, fetcher: Any) -> bool:
         return bool(self.should_stop or fetcher.should_stop)
@@ -212,7 +217,7 @@ class BatchTransport(driver.Transport):
 
 def _in_turns(polled: Mapping[Any, list[Any]]) -> Iterator[list[Any]]:
     """Cut what was polled into slices, partition by turns: a hot one does not starve the others."""
-    longest = max(map(len, polled.values()))
+    longest = max(map(len, polled.values()), default=0)
     for start in range(0, longest, limits.POLL_RECORDS_MAX):
         for records in polled.values():
             if start < len(records):
@@ -220,20 +225,20 @@ def _in_turns(polled: Mapping[Any, list[Any]]) -> Iterator[list[Any]]:
 
 
 def _message(polled: Polled) -> ConsumerMessage:
-    """What Faust passes on; it names the last record of the first slice, and nobody reads that."""
-    last = polled.slices[0][-1]
+    """What Faust passes on; it names one of the partitions, by which it finds the agent."""
+    tp, offset = next(iter(polled.reached.items()))
     return ConsumerMessage(
-        last.topic,
-        last.partition,
-        last.offset,
-        last.timestamp / 1000.0,
-        last.timestamp_type,
+        tp.topic,
+        tp.partition,
+        offset,
+        0.0,
+        0,
         [],
         None,
         polled,
         None,
         0,
         0,
-        TP(last.topic, last.partition),
+        tp,
         generation_id=polled.assignment.generation,
     )

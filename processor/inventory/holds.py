@@ -246,8 +246,28 @@ def reduce_hold(state: PartitionState, level: Level, found: FoundHold, quantity:
         state.put_hold(level, found.key, rest, found.value)
 
 
+def reduce_expired(state: PartitionState, level: Level, found: FoundHold, quantity: int) -> None:
+    """Take `quantity` from a hold that counts no more; of none left, the row goes."""
+    if found.hold.state == row.LIVE:
+        state.charge_unswept(level, -quantity)  # Its row has not been swept.
+    if quantity == found.hold.quantity:
+        state.delete_hold(found.key, found.value)
+    else:
+        rest = row.with_changes(found.hold, quantity=found.hold.quantity - quantity)
+        state.put_hold(level, found.key, rest, found.value)
+
+
 def holds_of_order(state: PartitionState, level: Level, order_id: str) -> Iterator[FoundHold]:
-    """Holds of an order at the level by age, expired ones that are not swept included."""
+    """Holds of an order at the level by age, expired ones that are not swept included.
+
+    Those of no order are in no index: all holds of the level are looked at.
+    """
+    if not order_id:
+        for key, _ in state.rows.scan(level.group):
+            found = find_hold(state, level, int.from_bytes(key[13:], "big"))
+            if found and not found.hold.order_id:
+                yield found
+        return
     group = b"O%b%b" % (level.reservation, row.order_hash(order_id))
     for key, _ in state.rows.scan(group):
         found = find_hold(state, level, int.from_bytes(key[21:], "big"))

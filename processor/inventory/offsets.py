@@ -150,8 +150,9 @@ def _move(case: Case) -> Code:
     if ledger.offset_quantity and _is_elsewhere(case):
         _bring_back(case, ledger.offset_quantity)
     wanted = wanted_of(case.state, status.status, status.quantity)
-    if ledger.sequence == _NEVER_SEEN:
-        _claim(case, wanted)
+    more = status.quantity - ledger.quantity  # All of it, where it was never seen.
+    if more > 0 and (ledger.sequence == _NEVER_SEEN or ledger.status in RANK):
+        _claim(case, more, is_due=wanted > 0)
     due = wanted - ledger.offset_quantity
     if due > 0:
         return offset(case, due)
@@ -165,15 +166,15 @@ def _move(case: Case) -> Code:
     return Code.APPLIED
 
 
-def _claim(case: Case, wanted: int) -> None:
-    """A transaction that was never seen: what its siblings have just lost, it has taken over.
+def _claim(case: Case, more: int, *, is_due: bool) -> None:
+    """A new transaction, or one that grew: what its siblings have just lost, it has taken over.
 
     Where it is not due yet, the demand is a soft one, and those holds count again.
     """
-    claimed = splits.gain(case.state, case.told, case.told.status.quantity)
+    claimed = splits.gain(case.state, case.told, more)
     if not claimed:
         return
-    if wanted:
+    if is_due:
         _own(case.ledger, claimed)
     else:
         _count_again(case, claimed)
@@ -251,15 +252,22 @@ def _step_down(case: Case, reduced: Code) -> Code:
 
 
 def _end(case: Case) -> Code:
-    """Cancelled or deleted: the part not yet offset gives its hold back; the ERP gives the rest."""
+    """Cancelled or deleted: the part not yet offset gives its hold back; the ERP gives the rest.
+
+    What another transaction of the line has taken over goes to that. One that has ended before,
+    and one of the receipts' ladder, has nothing to give.
+    """
     ledger = case.ledger
-    quantity = max(case.told.status.quantity, ledger.quantity)
+    is_new = ledger.sequence == _NEVER_SEEN
+    if not is_new and ledger.status not in RANK:
+        return Code.APPLIED
+    quantity = case.told.status.quantity if is_new else ledger.quantity
     left = quantity - ledger.offset_quantity
     settle_failure(case.state, ledger.organization_id, ledger.transaction_id, 0)
-    if not _releases(case):
-        return _bring_back(case, ledger.offset_quantity) if ledger.offset_quantity else Code.APPLIED
-    _forget(ledger, ledger.offset_quantity)
-    return Code.APPLIED if left <= 0 else _give_back(case, left)[0]
+    code = Code.APPLIED
+    if ledger.offset_quantity:
+        code = _reduce(case, ledger.offset_quantity)
+    return _release(case, left) if left > 0 and _releases(case) else code
 
 
 def _is_elsewhere(case: Case) -> bool:
@@ -318,11 +326,9 @@ def _take(case: Case, quantity: int) -> _Taken:
     status, state = case.told.status, case.state
     if status.hold_id:
         return _take_hold(case, quantity)
-    levels = _levels(case)
-    if status.reservation_id:
-        levels = [level for level in levels if level.reservation_id == status.reservation_id]
-        if not levels:
-            return _wrong(case.location, parse_reservation(status.reservation_id))
+    levels = _named_levels(case)
+    if not levels:
+        return _wrong(case.location, parse_reservation(status.reservation_id))
     parts: list[tuple[Level, Taken]] = []
     left = quantity
     if status.order_id:  # Its own come first, wherever they are; then those in their grace.
@@ -341,7 +347,42 @@ def _take(case: Case, quantity: int) -> _Taken:
     return _Taken(parts, Code.OFFSET_NOTHING_RESERVED, first, message)
 
 
-def _take_hold(case: Case, quantity: int) -> _Taken:
+def _take_back(case: Case, quantity: int) -> _Taken:
+    """Find and take for a demand that went away: the order's own holds alone.
+
+    Nothing takes the place of what it gives: a hold that another order relies on stays. Those of no
+    order are its own where the reservation is named, or the transaction is of no order either.
+    """
+    status, state = case.told.status, case.state
+    if status.hold_id:
+        return _take_hold(case, quantity, own_alone=True)
+    levels = _named_levels(case)
+    if not levels:
+        return _wrong(case.location, parse_reservation(status.reservation_id))
+    parts: list[tuple[Level, Taken]] = []
+    left = quantity
+    orders = [status.order_id] if status.order_id else []
+    orders += [""] if status.reservation_id or not status.order_id else []
+    for order_id in orders:
+        for level in levels:
+            own = holds.take_of_order(state, level, left, order_id)
+            parts += [(level, part) for part in own]
+            left -= sum(part.quantity for part in own)
+    first = parts[0][0] if parts else levels[0]
+    message = "" if parts else "nothing is held there for the order"
+    return _Taken(parts, Code.OFFSET_NOTHING_RESERVED, first, message)
+
+
+def _named_levels(case: Case) -> list[Level]:
+    """Levels that the status names: by reservation id and dimensions, or by dimensions alone."""
+    levels = _levels(case)
+    reservation_id = case.told.status.reservation_id
+    if not reservation_id:
+        return levels
+    return [level for level in levels if level.reservation_id == reservation_id]
+
+
+def _take_hold(case: Case, quantity: int, *, own_alone: bool = False) -> _Taken:
     """Take from the one hold that is named."""
     parsed = parse_hold(case.told.status.hold_id)
     if parsed is None:
@@ -355,6 +396,8 @@ def _take_hold(case: Case, quantity: int) -> _Taken:
     if level is None:
         return _wrong(case.location, reservation)
     found = holds.find_hold(case.state, level, number)
+    if own_alone and found is not None and not _may_take(case, found):
+        return _Taken([], Code.OFFSET_NOTHING_RESERVED, level, "the hold is another order's")
     part = None if found is None else _take_found(case.state, level, found, quantity)
     if part is None:
         message = "nothing is left of the hold"
@@ -362,20 +405,27 @@ def _take_hold(case: Case, quantity: int) -> _Taken:
     return _Taken([(level, part)], Code.OFFSET_PARTIAL, level, "")
 
 
+def _may_take(case: Case, found: FoundHold) -> bool:
+    """Whether a hold may be taken back for a demand that went away: it counts, for this order."""
+    is_own = found.hold.order_id in {"", case.told.status.order_id}
+    return is_own and found.is_live(case.state.clock_ms)
+
+
 def _take_found(
     state: PartitionState, level: Level, found: FoundHold, quantity: int
 ) -> Taken | None:
-    """Take from a hold; an expired one within its grace counts if its stock is still there."""
-    if not found.is_live(state.clock_ms):
-        if holds.revive(state, level, found, check=True) is not None:
-            return None
-        hold = row.with_changes(found.hold, state=row.LIVE, expires_at_ms=0)
-        state.put_hold(level, found.key, hold, found.value)
-        again = holds.find_hold(state, level, found.number)
-        assert again is not None
-        found = again
+    """Take from a hold; an expired one within its grace, too, if that much stock is still there.
+
+    What is left of an expired one stays expired.
+    """
     part = min(found.hold.quantity, quantity)
-    holds.reduce_hold(state, level, found, part)
+    if found.is_live(state.clock_ms):
+        holds.reduce_hold(state, level, found, part)
+        return Taken(found, part)
+    is_over = state.clock_ms >= found.hold.expires_at_ms + state.rules.grace_ms
+    if is_over or part > level.available():
+        return None
+    holds.reduce_expired(state, level, found, part)
     return Taken(found, part)
 
 
@@ -466,7 +516,7 @@ def _give_back(case: Case, quantity: int) -> tuple[Code, list[row.Offset]]:
     status = told.status
     if not (status.hold_id or status.reservation_id or status.auto_offset):
         return Code.APPLIED, []
-    found = _take(case, quantity)
+    found = _take_back(case, quantity)
     if not found.parts and found.code == Code.OFFSET_NOTHING_RESERVED:
         return Code.APPLIED, []  # Its channel has released it already.
     if not found.parts:

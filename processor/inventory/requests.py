@@ -14,12 +14,20 @@ import msgspec
 
 from processor.inventory import holds, rows as row
 from processor.inventory.holds import Outcome
-from processor.inventory.identity import HOLD_LINES_MAX, hold_text, reservation_text
+from processor.inventory.identity import (
+    HOLD_LINES_MAX,
+    hold_text,
+    parse_hold,
+    parse_reservation,
+    reservation_text,
+)
 from processor.inventory.lines import (
+    Refusal,
     Target,
     base_dimensions,
     detail_content,
     id_is_valid,
+    level_dimensions,
     line_content,
     line_digest,
     record_key_of,
@@ -34,6 +42,7 @@ from schemas import limits
 from schemas.codes import GRANTED, Code
 from schemas.messages import (
     LineDetail,
+    RequestLine,
     ReservationRequest,
     ReservationResult,
     ResultDetail,
@@ -261,11 +270,14 @@ def _decide_line(
     state: PartitionState, request: ReservationRequest, index: int, first: Target | Outcome | None
 ) -> Outcome:
     target = target_of(state, request, index) if first is None else first
-    if not isinstance(target, Target):
-        return target
-    level = target.level
-    state.touch(level.location)
     line = request.lines[index]
+    level = target.level if isinstance(target, Target) else None
+    if request.action != "RESERVE" and not _is_named(level, line.detail):
+        level = _level_of_named(state, request, line) or level
+    if level is None:
+        assert not isinstance(target, Target)
+        return target
+    state.touch(level.location)
     number = state.sequence * HOLD_LINES_MAX + index
     action = request.action
     if action == "RESERVE":
@@ -279,6 +291,42 @@ def _decide_line(
     if action == "TRANSFER":
         return holds.transfer(state, request, line, level, number)
     return holds.prolong(state, request, line, level)
+
+
+def _is_named(level: Level | None, detail: LineDetail | None) -> bool:
+    """Whether a line's words lead to the level of the hold or reservation that it names."""
+    if level is None or detail is None:
+        return detail is None
+    named = detail.hold_id or detail.reservation_id
+    return not named or named.startswith(level.reservation_id)
+
+
+def _level_of_named(
+    state: PartitionState, request: ReservationRequest, line: RequestLine
+) -> Level | None:
+    """The level of a hold or reservation that is named, where no words lead to it any more.
+
+    Holds keep the dimension values they were made with: after another hierarchy came into force,
+    the same words may mean a coarser level, or none. What the line says must not contradict them.
+    """
+    rules, detail = state.rules, line.detail
+    base = base_dimensions(rules, line.dimension_data_source, line.dimensions)
+    values = None if isinstance(base, Refusal) else rules.partition_values(base)
+    if detail is None or values is None or isinstance(base, Refusal):
+        return None
+    location = state.location(request.organization_id, line.product_id, values)
+    hold = parse_hold(detail.hold_id)
+    reservation = hold[0] if hold else parse_reservation(detail.reservation_id)
+    level = location.levels.get(reservation) if reservation else None
+    stored = state.rows.get(row.hold_key(*hold)) if hold and level is None else None
+    if stored is not None and row.hold_location(stored) == location.hash:
+        place = row.decode_place(row.decode_hold(stored))
+        level = location.level(place.dimensions, place.measure)
+    if level is None:
+        return None
+    named = level.place.dimensions
+    agrees = all(base.get(name, value) == value for name, value in named.items())
+    return level if agrees and level_dimensions(rules, named) != named else None
 
 
 # Answers.

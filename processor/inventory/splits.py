@@ -6,9 +6,9 @@ demand and the second like a new one. So what a transaction of an order line los
 that went for it, and what a new one gains are kept for a short while: what merely moved takes its
 holds along, or leaves them where they are.
 
-The rule: only transactions that name the same order and order line are parts of each other, none is
-a part of itself or of a newer one, the new one must not have been seen before, and the two events
-lie no more than `SPLIT_WINDOW_MS` apart.
+The same where one is deleted and another made for it, or grows by it. The rule: only transactions
+that name the same order and order line are parts of each other, what one loses was gained by none
+before it came, and the two events lie no more than `SPLIT_WINDOW_MS` apart.
 """
 
 from collections.abc import Callable
@@ -42,7 +42,7 @@ class Told:
 
 
 class Part(msgspec.Struct, frozen=True, array_like=True):
-    """What one transaction gained, being new, or the holds that went with what it lost.
+    """What one transaction gained, new or grown, or the holds that went with what it lost.
 
     One of which others have taken all that it gained stays: it says when the transaction came.
     """
@@ -61,7 +61,7 @@ class Split(msgspec.Struct, frozen=True, array_like=True):
 
 
 def gain(state: PartitionState, told: Told, quantity: int) -> list[row.Offset]:
-    """A new transaction has this quantity: the holds of what others have just lost are its own."""
+    """A transaction has so much more: the holds of what was just lost are its own."""
     key = _key(told)
     if key is None:
         return []
@@ -69,11 +69,11 @@ def gain(state: PartitionState, told: Told, quantity: int) -> list[row.Offset]:
     kept: list[Part] = []
     left = quantity
     for part in _parts(state, key):
-        is_new = not part.lost
+        is_gain = not part.lost
         taken = cut(part.lost, left)
         found += taken
         left -= total(taken)
-        if is_new or part.lost:
+        if is_gain or part.lost:
             kept.append(part)
     _write(state, key, [*kept, Part(told.status.transaction_id, state.clock_ms, left, [])])
     return found
@@ -82,7 +82,7 @@ def gain(state: PartitionState, told: Told, quantity: int) -> list[row.Offset]:
 def lose(
     state: PartitionState, told: Told, quantity: int, has: Callable[[str], int]
 ) -> list[tuple[str, int]]:
-    """A transaction has so much less: which newer ones have just gained it, and how much each.
+    """A transaction has so much less: which others have gained it since it came, how much each.
 
     None more than it `has` by now: it may have been reduced, or have ended.
     """
@@ -93,7 +93,8 @@ def lose(
     parts = _parts(state, key)
     for index in range(_newer_than(parts, told.status.transaction_id), len(parts)):
         part = parts[index]
-        most = min(quantity, part.gained)
+        is_own = part.transaction_id == told.status.transaction_id
+        most = 0 if is_own else min(quantity, part.gained)
         amount = min(most, has(part.transaction_id)) if most else 0
         if amount:
             found.append((part.transaction_id, amount))

@@ -24,7 +24,7 @@ from producers.channel.requests import (
     request_line,
 )
 from schemas import limits
-from schemas.codes import Code
+from schemas.codes import GRANTED, Code
 from schemas.messages import (
     LineDetail,
     RequestLine,
@@ -101,7 +101,7 @@ def converse(plan: BasketPlan, key_rule: KeyRule) -> Conversation:
     held = [
         (number, asked, part)
         for number, (asked, part) in enumerate(zip(first, parts, strict=True))
-        if _accepted(part.answer)
+        if isinstance(part.answer, ReservationResult) and part.answer.code in GRANTED
     ]
     reasons = tuple(
         f"{_where(part.key)}: {_words(part.answer)}" for part in parts if not _accepted(part.answer)

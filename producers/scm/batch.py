@@ -18,27 +18,27 @@ class Raw(NamedTuple):
 
 
 class Result(NamedTuple):
-    """What became of one row: a record or none, and why it was refused, if it was."""
+    """What became of one row: its records, or none, and why it was refused, if it was."""
 
     raw: Raw
-    record: Outgoing | None
+    records: tuple[Outgoing, ...]
     refused: Refused | None
 
 
 def translated(publisher: Publisher, mapping: Mapping, rows: Iterable[Raw]) -> list[Result]:
-    """Every row's record: the transaction, a dead letter, or nothing where nothing changes."""
+    """Every row's records: the transaction, a dead letter, or nothing where nothing changes."""
     return [_one(publisher, mapping, raw) for raw in rows]
 
 
 def records_of(results: Iterable[Result]) -> list[Outgoing]:
     """The records to write, in the order of the rows."""
-    return [result.record for result in results if result.record is not None]
+    return [record for result in results for record in result.records]
 
 
 def count(results: Iterable[Result]) -> None:
     """Count what was committed."""
     for result in results:
-        if result.record is None:
+        if not result.records:
             metrics.IGNORED.inc()
         elif result.refused is None:
             metrics.PUBLISHED.inc()
@@ -47,6 +47,6 @@ def count(results: Iterable[Result]) -> None:
 def _one(publisher: Publisher, mapping: Mapping, raw: Raw) -> Result:
     try:
         told = translate(mapping, raw.read())
-        return Result(raw, None if told is None else publisher.tell(told), None)
+        return Result(raw, () if told is None else publisher.tell(told), None)
     except Refused as refused:
-        return Result(raw, publisher.bury(refused, raw.text, raw.place), refused)
+        return Result(raw, (publisher.bury(refused, raw.text, raw.place),), refused)

@@ -124,7 +124,7 @@ class FileConnector:
                 report.write(_report_line(result, result.refused))
         report.flush()
         refused = sum(result.refused is not None for result in results)
-        ignored = sum(result.record is None for result in results)
+        ignored = sum(not result.records for result in results)
         position = Position(
             rows=was.rows + len(batch),
             published=was.published + len(batch) - refused - ignored,

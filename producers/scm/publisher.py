@@ -27,7 +27,7 @@ from producers.channel.outcomes import ChannelError
 from producers.channel.requests import KeyRule, key_by_location
 from producers.scm import metrics
 from producers.scm.settings import ConnectorSettings
-from producers.scm.translate import Refused, key_of
+from producers.scm.translate import Refused, apart, key_of
 from schemas.access import refusal
 from schemas.codec import Codec, Undecodable
 from schemas.codes import Code
@@ -113,13 +113,20 @@ class Publisher:
         except ChannelError as error:
             raise Fault(str(error)) from error
 
-    def tell(self, told: InventoryTransaction) -> Outgoing:
-        """The record of a transaction.
+    def tell(self, told: InventoryTransaction) -> tuple[Outgoing, ...]:
+        """The record of a transaction; several where it moved to another partition key.
 
         Raises:
             Refused: it does not fit into a record.
 
         """
+        try:
+            parts = apart(told, self._key_rule)
+        except ValueError as error:
+            raise Refused(Code.ROW_INVALID, f"cannot be written: {error}") from error
+        return tuple(self._record(part) for part in parts)
+
+    def _record(self, told: InventoryTransaction) -> Outgoing:
         try:
             key = key_of(told, self._key_rule)
             value = self._codec.encode_transaction(told)

@@ -10,6 +10,8 @@ from collections.abc import Mapping as Words
 from decimal import Decimal
 from typing import Any, Final
 
+import msgspec
+
 from producers.channel.requests import Item, KeyRule, key_by_location
 from producers.quantity import QuantityError, to_unscaled
 from producers.scm.mapping import ANY, SKIP, Mapping
@@ -21,6 +23,7 @@ TRUE: Final = frozenset({"1", "true", "yes", "y", "t", "x"})
 WHOLE_DIGITS_MAX: Final = 19  # Of a number that stands for a word: 1e400 must not become text.
 SEQUENCE_MAX: Final = 2**63 - 1
 ROW_BYTES_MAX: Final = 65_536
+LEFT: Final = "~left"  # Behind the id of a row: the event where it was.
 
 Row = Words[str, Any]
 Changes = dict[tuple[str, frozenset[tuple[str, str]]], int]
@@ -101,6 +104,42 @@ def translate(mapping: Mapping, row: Row) -> InventoryTransaction | None:
         changes=changes,
         transaction=None if status is None else _transaction(mapping, row, status),
     )
+
+
+def apart(
+    told: InventoryTransaction, key_rule: KeyRule = key_by_location
+) -> tuple[InventoryTransaction, ...]:
+    """What is told, by record key: an event is decided whole, by the one partition of its key.
+
+    A line that moved to another place gives what it had where it was, and its demand there is
+    deleted; where it is now, it is told as it is.
+
+    Raises:
+        Refused: its event id is so long that it cannot be told apart.
+
+    """
+    own = key_of(told, key_rule)
+    elsewhere: dict[bytes, list[MeasureChange]] = {}
+    here: list[MeasureChange] = []
+    for change in told.changes:
+        place = told.dimensions if change.dimensions is None else change.dimensions
+        key = key_rule(Item(told.organization_id, told.product_id, place))
+        (here if key == own else elsewhere.setdefault(key, [])).append(change)
+    left = [
+        msgspec.structs.replace(
+            told,
+            event_id=f"{told.event_id}{LEFT}{number}",
+            dimensions=changes[0].dimensions or {},
+            changes=changes,
+            transaction=told.transaction
+            and msgspec.structs.replace(told.transaction, status="DELETED"),
+        )
+        for number, changes in enumerate(elsewhere.values())
+    ]
+    if left and len(left[-1].event_id) > REQUEST_ID_LENGTH_MAX:
+        most = REQUEST_ID_LENGTH_MAX - len(LEFT) - 1
+        raise Refused(Code.ROW_INVALID, f"event_id of a row that moved: longer than {most}")
+    return (*left, msgspec.structs.replace(told, changes=here) if left else told)
 
 
 def key_of(told: InventoryTransaction, key_rule: KeyRule = key_by_location) -> bytes:

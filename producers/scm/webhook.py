@@ -184,12 +184,13 @@ class Webhook:
     @staticmethod
     def _key(result: Result) -> tuple[str, bytes]:
         """What makes a row the same: all of it, as it is written to its topic."""
-        if result.record is None or result.refused is not None:
+        if not result.records or result.refused is not None:
             return "", result.raw.text
-        return "told", hashlib.blake2b(result.record.value, digest_size=16).digest()
+        written = b"".join(record.value for record in result.records)
+        return "told", hashlib.blake2b(written, digest_size=16).digest()
 
     def _remember(self, result: Result) -> None:
-        if result.record is None or result.refused is not None:
+        if not result.records or result.refused is not None:
             return
         self._known[self._key(result)] = None
         while len(self._known) > REMEMBERED_MAX:
@@ -213,8 +214,8 @@ def _answer(results: list[Result], fresh: list[Result]) -> dict[str, Any]:
         for index, result in enumerate(results)
         if result.refused is not None
     ]
-    told = sum(one.record is not None and one.refused is None for one in fresh)
-    ignored = sum(one.record is None for one in fresh)
+    told = sum(bool(one.records) and one.refused is None for one in fresh)
+    ignored = sum(not one.records for one in fresh)
     return {
         "published": told,
         "ignored": ignored,

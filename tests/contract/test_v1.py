@@ -187,6 +187,19 @@ def test_release_asked_again_is_answered_the_same(client: httpx.Client, shop: Sh
     assert gone.status_code == 404
 
 
+def test_transfer_asked_again_is_answered_the_same(client: httpx.Client, shop: Shop) -> None:
+    """The hold has another id by now: the first answer names it."""
+    stocked(shop, 10)
+    stocked(shop, 10, colorId="blue")
+    hold_id = reserved(client, shop, 2)["holdId"]
+    target = {"siteId": "1", "locationId": "11", "colorId": "blue"}
+    body = {"requestId": uuid.uuid4().hex, "targetDimensions": target}
+    first, again = (post(client, f"holds/{hold_id}/transfer", body) for _ in range(2))
+    assert (first.status_code, again.status_code) == (200, 200)
+    assert again.json()["holdId"] == first.json()["holdId"] != hold_id
+    assert again.json()["replayed"] is True
+
+
 def test_action_with_its_subject_asks_no_view(client: httpx.Client, shop: Shop) -> None:
     """A caller that says where the hold is gets the partition's own answer: closed, not unknown."""
     stocked(shop, 10)

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka import OFFSET_END, Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from compose.ports import free_port
@@ -103,6 +103,19 @@ class Cluster:
         eventually(lambda: self.read_answers() >= self.sent, within_s=ANSWERS_WITHIN_S)
         self.read_answers()
         assert self.answers == self.sent
+
+    def is_passed_by(self) -> None:
+        """The group has committed the end of every source partition, markers included."""
+        places = [TopicPartition(topic, p) for topic in topics.SOURCES for p in range(PARTITIONS)]
+        group = Consumer({"bootstrap.servers": self.bootstrap, "group.id": topics.APP_ID})
+
+        def is_at_the_end() -> bool:
+            committed = group.committed(places, timeout=30)
+            ends = [group.get_watermark_offsets(place, timeout=30)[1] for place in places]
+            return [max(place.offset, 0) for place in committed] == ends
+
+        eventually(is_at_the_end, within_s=ANSWERS_WITHIN_S)
+        group.close()
 
     def close(self) -> None:
         """End the workers by their pids."""
@@ -201,6 +214,41 @@ def test_a_standby_takes_over_without_reading_the_changelog_again(cluster: Clust
     cluster.all_answered()
     assert metric(port, "holdfast_partitions_owned") == 2
     assert metric(port, "holdfast_restored_rows_total") - before <= 1_000
+
+
+def test_a_quiet_partition_whose_log_was_all_deleted_is_read_on(cluster: Cluster) -> None:
+    """Retention takes records that were decided, and the markers behind them, aborted ones too."""
+    publisher = Producer(
+        {"bootstrap.servers": cluster.bootstrap, "transactional.id": "connector-of-a-test"}
+    )
+    publisher.init_transactions(30)
+    worker = cluster.worker("one")
+    cluster.send(10)
+    cluster.all_answered()
+    for ends in (publisher.commit_transaction, publisher.abort_transaction):
+        publisher.begin_transaction()
+        for number in range(10):
+            key = b"t%d" % number
+            partition = partition_of(key, PARTITIONS)
+            publisher.produce(topics.TRANSACTIONS, b"v", key, partition=partition)
+        publisher.flush(30)
+        ends(30)
+    cluster.sent += 10
+    cluster.all_answered()
+    cluster.is_passed_by()
+    worker.terminate()
+    assert worker.wait(HUNG_AFTER_S) == 0
+    admin = AdminClient({"bootstrap.servers": cluster.bootstrap})
+    everything = [
+        TopicPartition(topic, partition, OFFSET_END)
+        for topic in topics.SOURCES
+        for partition in range(PARTITIONS)
+    ]
+    for future in admin.delete_records(everything).values():
+        future.result(30)
+    cluster.worker("one")
+    cluster.send(10)
+    cluster.all_answered()
 
 
 def test_sigterm_hands_over_and_exits(cluster: Cluster) -> None:

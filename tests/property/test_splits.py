@@ -1,11 +1,11 @@
-"""Random splits of an order line: whatever moves where, and whichever event of a split comes first.
+"""Random splits and merges of an order line: whatever moves where, whichever event comes first.
 
 The claim is a sum: what is held for the line is what its transactions have below the trigger. The
 holds of other orders are theirs, and no offset fails.
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from hypothesis import given, settings, strategies as st
 
@@ -19,9 +19,16 @@ ABOVE = ("RESERVED_PHYSICAL", "PICKED")
 
 
 class Step(NamedTuple):
-    """One transaction is split, or moves along the ladder when `share` is 0."""
+    """What the ERP does to one transaction of the line, or to two.
 
+    move: it reaches `old_status`. split: a share of it is a new one's. replace: a new one is made
+    for it, and it is deleted. merge: another one is deleted, and it grows by that. again: one that
+    is gone is deleted once more.
+    """
+
+    how: str
     choice: int
+    other: int
     share: int  # Of its quantity, in tenths.
     old_status: str
     new_status: str
@@ -32,7 +39,9 @@ class Step(NamedTuple):
 statuses = st.sampled_from([BELOW, *ABOVE])
 steps = st.builds(
     Step,
+    how=st.sampled_from(["move", "split", "split", "replace", "merge", "again"]),
     choice=st.integers(0, 9),
+    other=st.integers(0, 9),
     share=st.integers(0, 9),
     old_status=statuses,
     new_status=statuses,
@@ -50,6 +59,7 @@ class Line:
         self.partition.reserve(QUANTITY, order_id="SO-1")
         self.partition.reserve(QUANTITY, order_id="SO-2")
         self.transactions: dict[str, tuple[str, int]] = {}
+        self.gone: list[str] = []
         self.sequence = 0
 
     def tell(self, name: str, status: str, quantity: int) -> None:
@@ -59,20 +69,42 @@ class Line:
         words = {"sequence": self.sequence, "transaction": name, **LINE}
         self.partition.status(status, quantity, **words)
 
+    def delete(self, name: str) -> None:
+        """A transaction is deleted; the ERP tells what it was."""
+        self.tell(name, "DELETED", self.transactions[name][1])
+        del self.transactions[name]
+        self.gone.append(name)
+
     def take(self, step: Step) -> None:
-        """Move one, or split it; what stays does not rise above the trigger by the same event."""
+        """One step; what stays does not rise above the trigger by the same event."""
+        self.partition.now_ms += step.wait_ms
         names = sorted(self.transactions)
         name = names[step.choice % len(names)]
+        other = names[step.other % len(names)]
         status, quantity = self.transactions[name]
+        new = f"T{len(self.transactions) + len(self.gone)}"
         moved = quantity * step.share // 10
-        self.partition.now_ms += step.wait_ms
-        if not moved:
+        if step.how == "again" and self.gone:
+            gone = self.gone[step.other % len(self.gone)]
+            self.sequence += 1
+            words = {"sequence": self.sequence, "transaction": gone, **LINE}
+            self.partition.status("DELETED", step.share, **words)
+        elif step.how == "replace":
+            self.both(step, (self.delete, name), (self.tell, new, step.new_status, quantity))
+        elif step.how == "merge" and other != name:
+            whole = quantity + self.transactions[other][1]
+            self.both(step, (self.delete, other), (self.tell, name, status, whole))
+        elif step.how == "split" and moved:
+            stays = BELOW if status == BELOW else step.old_status
+            old = (self.tell, name, stays, quantity - moved)
+            self.both(step, old, (self.tell, new, step.new_status, moved))
+        else:
             self.tell(name, step.old_status, quantity)
-            return
-        stays = BELOW if status == BELOW else step.old_status
-        parts = [(name, stays, quantity - moved), (f"T{len(names)}", step.new_status, moved)]
-        for part in reversed(parts) if step.new_first else parts:
-            self.tell(*part)
+
+    def both(self, step: Step, *halves: Any) -> None:
+        """Two events of one step, in either order."""
+        for does, *words in reversed(halves) if step.new_first else halves:
+            does(*words)
 
     def check(self) -> None:
         """The claim."""

@@ -91,6 +91,20 @@ def test_one_refusal_gives_everything_back() -> None:
     ]
 
 
+def test_what_was_granted_in_part_is_given_back_too() -> None:
+    """By a minimum, less than all: the basket is refused, and holds nothing."""
+    outcome, rounds = _carry(
+        _plan("1", "2"),
+        lambda asked: _answer(asked, Code.PARTIAL if asked.request_id == "b:1" else Code.ACCEPTED),
+    )
+    assert outcome.code is Code.BASKET_REFUSED
+    assert [(a.request_id, a.action) for a in rounds[1]] == [
+        ("b:0:release", "RELEASE"),
+        ("b:1:release", "RELEASE"),
+    ]
+    assert outcome.unfinished == ()
+
+
 def test_unknown_is_asked_again_with_the_same_bytes() -> None:
     """A request without an answer is repeated unchanged, so that it counts once."""
     seen: list[ReservationRequest] = []

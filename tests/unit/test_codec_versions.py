@@ -13,7 +13,7 @@ from schemas import avro
 from schemas.codec import Codec, Undecodable
 from schemas.codes import Code
 from schemas.messages import InventoryTransaction, ReservationRequest
-from schemas.registry import FixedSchemaIds
+from schemas.registry import FixedSchemaIds, SchemaIds, _Known
 from tests.contract import samples
 from tests.contract.golden import outcome
 
@@ -177,3 +177,14 @@ def test_a_truncated_record_of_another_version_is_refused_at_every_byte() -> Non
             codec.decode_request(whole[:length])
     with pytest.raises(Undecodable):
         codec.decode_request(whole + b"\x00")
+
+
+def test_a_schema_that_is_not_avros_makes_a_record_undecodable() -> None:
+    """A client may send Protobuf by the same registry: that is no reason to stop a partition."""
+    ids = object.__new__(SchemaIds)
+    ids._known = _Known(schemas={THEIRS: 'syntax = "proto3"; message Other {}'})
+    ids._ids = FixedSchemaIds()._ids
+    codec = Codec(ids)
+    with pytest.raises(Undecodable) as refused:
+        codec.decode_request(b"\x00" + THEIRS.to_bytes(4, "big") + b"\x00")
+    assert refused.value.code == Code.SCHEMA_UNKNOWN

@@ -264,11 +264,12 @@ async def test_answer_has_the_documented_shape(client: httpx.AsyncClient, view: 
     )
 
 
-async def test_pages_are_linked(client: httpx.AsyncClient, view: View) -> None:
-    """In 2.0 a page links the next one, and the last has an empty link."""
+@pytest.mark.parametrize("name", ["pageNumber", "PageNumber", "PAGENUMBER"])
+async def test_pages_are_linked(name: str, client: httpx.AsyncClient, view: View) -> None:
+    """In 2.0 a page links the next one, however its number is spelt; the last has none."""
     view.page = OnHandPage([], has_more=True)
     answer = await client.post(
-        BASE + "onhand/indexquery?pageNumber=2&pageSize=10",
+        BASE + f"onhand/indexquery?{name}=2&pageSize=10",
         json=index(),
         headers={"Api-Version": "2.0"},
     )

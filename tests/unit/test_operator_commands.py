@@ -4,7 +4,8 @@ import json
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 from typer.testing import CliRunner
@@ -13,11 +14,16 @@ from compose.ports import LOOPBACK
 from holdfast.cli import app
 from holdfast.commands import audit as audit_command
 from holdfast.connection import Stop, find_settings
+from processor import worker
+from processor.engine.app import _instance_name
+from processor.engine.faults import Fault
 from processor.inventory.audit import Drift
 from processor.probes import NotListening as ProbesNotListening, serve_probes
+from processor.settings import from_environment
 from producers.listen import NotListening, listener
 from producers.scm import metrics
 from producers.scm.health import Health
+from schemas.access import WRITE
 
 runner = CliRunner()
 
@@ -154,3 +160,33 @@ def test_a_token_comes_from_the_identity_provider_that_the_gateway_uses(
     found = runner.invoke(app, ["token"])
     assert found.exit_code == 2
     assert "HOLDFAST_TOKEN_JWKS_URL" in found.stderr
+
+
+def test_a_worker_asks_for_its_right_to_every_reply_topic(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Refused at the first reply, it would end at that record again and again."""
+    asked: dict[str, Any] = {}
+    application = SimpleNamespace(changelog="changelog")
+    monkeypatch.setattr(worker, "refusal", lambda _: "")
+    monkeypatch.setattr(worker, "create_app", lambda *_: application)
+    monkeypatch.setattr(
+        worker, "lacking", lambda _, **words: asked.update(words) or "Write on topic replies"
+    )
+    settings = from_environment(
+        {"data_dir": tmp_path, "bootstrap_servers": "b:1", "reply_topics": "replies,others"},
+        environment={"SCHEMA_REGISTRY_URL": "http://registry"},
+    )
+    with pytest.raises(Fault, match="Write on topic replies"):
+        worker.run(settings, cast("Any", None))
+    assert asked["of_topics"]["replies"] == asked["of_topics"]["others"] == WRITE
+
+
+def test_a_data_directory_has_one_name_for_life(tmp_path: Path) -> None:
+    """Also where a crash left an empty file: two workers of one name would end each other."""
+    (tmp_path / "instance-id").write_text("")
+    settings: Any = SimpleNamespace(data_dir=tmp_path)
+    name = _instance_name(settings)
+    assert name
+    assert _instance_name(settings) == name
+    assert [path.name for path in tmp_path.iterdir()] == ["instance-id"]

@@ -7,7 +7,7 @@ from hypothesis import given, strategies as st
 
 from producers.channel.key_rule import key_rule_of
 from producers.scm.mapping import load, parse
-from producers.scm.translate import Refused, key_of, read_json, translate
+from producers.scm.translate import Refused, apart, key_of, read_json, translate
 from schemas.codec import Codec
 from schemas.codes import Code
 from schemas.messages import InventoryTransaction, MeasureChange
@@ -142,7 +142,8 @@ def test_a_status_that_changes_nothing_is_passed_by() -> None:
     [
         ({"GBSTA": "A"}, "ON_ORDER"),
         ({"BESTA": "C", "GBSTA": "B"}, "RESERVED_PHYSICAL"),
-        ({"KOSTA": "B", "BESTA": "C", "GBSTA": "B"}, "PICKED"),
+        ({"KOSTA": "B", "BESTA": "C", "GBSTA": "B"}, "RESERVED_PHYSICAL"),
+        ({"KOSTA": "C", "BESTA": "C", "GBSTA": "B"}, "PICKED"),
         ({"WBSTA": "C", "KOSTA": "C", "GBSTA": "B"}, "DEDUCTED"),
         ({"FKSTA": "C", "WBSTA": "C", "GBSTA": "C"}, "SOLD"),
         ({"ABGRU": "Z7", "WBSTA": "A", "GBSTA": "C"}, "CANCELLED"),
@@ -192,6 +193,36 @@ def test_a_row_that_is_no_json_object_is_refused(text: str | bytes) -> None:
     with pytest.raises(Refused) as refused:
         read_json(text)
     assert refused.value.code == Code.ROW_INVALID
+
+
+def test_a_line_that_moved_to_another_warehouse_is_told_in_both() -> None:
+    """Where it was its measures and its demand go; a partition decides only what is its own."""
+    found = told(d365(Previous=d365(InventLocationId="12", StatusIssue=5)))
+    left, here = apart(found)
+    assert found.transaction is not None
+    assert left.transaction is not None
+    assert here.transaction == found.transaction
+    assert (left.event_id, here.event_id) == ("E1~left0", "E1")
+    assert (key_of(left), key_of(here)) == (b"usmf|1|12", b"usmf|1|11")
+    assert left.transaction.status == "DELETED"
+    assert left.transaction.sequence == here.transaction.sequence
+    assert left.changes
+    assert [*here.changes, *left.changes] == found.changes
+    by_product = key_rule_of(b'{"partition": {"rule": "by-product"}}')
+    assert apart(found, by_product) == (found,)
+
+
+def test_a_line_that_stays_is_told_once() -> None:
+    """Other colours are of the same partition."""
+    found = told(d365(Previous=d365(InventColorId="blue")))
+    assert apart(found) == (found,)
+
+
+def test_a_moved_line_of_a_long_id_is_refused() -> None:
+    """Two events need two ids."""
+    found = told(d365(EventId="9" * 128, Previous=d365(InventLocationId="12")))
+    with pytest.raises(Refused, match="event_id of a row that moved"):
+        apart(found)
 
 
 _scalars = st.none() | st.booleans() | st.integers() | st.text(max_size=20) | st.decimals()

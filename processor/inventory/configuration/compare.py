@@ -125,7 +125,8 @@ def _reservation(old: Configuration, new: Configuration) -> Iterator[Change]:
     reasons = {
         "enabled": "later requests only",
         "dimensions": "levels are derived again from holds and leaves; a hold keeps the dimension "
-        "values it was made with",
+        "values it was made with, but is told apart by those that are left alone: take a dimension "
+        "out when no live hold names it",
         "mode": "levels are derived again; holds made before stay as they are",
         "filter_unconfigured_dimensions": "later requests only",
         "cross_level": "levels are derived again; availability may turn out below zero where "

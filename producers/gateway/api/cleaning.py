@@ -43,7 +43,7 @@ PARTITION_ID_LENGTH_MAX: Final = 512
 JOB_ID_LENGTH_MAX: Final = 2_048
 JOBS_MAX: Final = 1_000
 _COUNTED: Final = frozenset({Code.APPLIED, Code.DUPLICATE})
-_GONE: Final = frozenset({Code.HOLD_CLOSED, Code.HOLD_EXPIRED, Code.HOLD_UNKNOWN})
+_GONE: Final = frozenset({Code.HOLD_CLOSED, Code.HOLD_EXPIRED})
 
 
 class Job(msgspec.Struct, frozen=True, kw_only=True):

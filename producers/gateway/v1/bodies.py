@@ -150,7 +150,10 @@ class AmendBody(ConfirmBody, frozen=True, kw_only=True):
 
 
 class TransferBody(ConfirmBody, frozen=True, kw_only=True):
-    """Move a hold, or a quantity of it, to other dimension values of its partition."""
+    """Move a hold to other dimension values of its partition.
+
+    `quantity`: how much it holds there; what it held beyond that is given back. Default: all of it.
+    """
 
     target_dimensions: Dimensions
     quantity: Quantity | None = None

@@ -132,7 +132,7 @@ def _positive(quantity: int | None) -> int:
 async def _act(
     call: Call, action: str, body: ConfirmBody, quantity: int, detail: LineDetail
 ) -> Response:
-    place = await _place_of(call, body)
+    place = await _place_of(call, body, is_moved=action == "TRANSFER")
     if not isinstance(place, _Place):
         return place
     subject, measure = place
@@ -149,7 +149,14 @@ async def _act(
     return asking.single(asked, told)
 
 
-async def _place_of(call: Call, body: ConfirmBody) -> _Place | Response:
+def _is_about(decided: DecisionView, hold_id: str, *, is_moved: bool) -> bool:
+    """Whether a request was about this hold; what a transfer was answered names the new one."""
+    return [line.hold_id for line in decided.lines] == [hold_id] or (
+        is_moved and len(decided.lines) == 1
+    )
+
+
+async def _place_of(call: Call, body: ConfirmBody, *, is_moved: bool) -> _Place | Response:
     """Where the hold is; or the first answer to a request that ended it."""
     if body.subject is not None:
         return _Place(body.subject, body.measure)
@@ -165,7 +172,7 @@ async def _place_of(call: Call, body: ConfirmBody) -> _Place | Response:
         return _Place(subject, hold.measure)
     if body.request_id:
         decided = await queries.decision(body.request_id)
-        if decided is not None and [line.hold_id for line in decided.lines] == [hold_id]:
+        if decided is not None and _is_about(decided, hold_id, is_moved=is_moved):
             return _again(decided)
     known = await queries.reservation(hold_id.rpartition("-")[0])
     if known is None:

@@ -4,11 +4,18 @@ import asyncio
 import threading
 from typing import Any, cast
 
+import msgspec
 import pytest
 from faust.types import TP
 
 from processor.engine import cycle
-from processor.engine.cycle import Cycle, OwnedPartition, WorkerAssignment
+from processor.engine.cycle import (
+    Cycle,
+    Incarnation,
+    OwnedPartition,
+    Watermark,
+    WorkerAssignment,
+)
 from processor.engine.membership import Membership
 from processor.engine.record_batches import ConsumedRecord
 from processor.engine.store import Position
@@ -16,6 +23,7 @@ from processor.engine.transaction import SealedBatch
 from processor.engine.transport import Polled
 
 WITHIN_S = 10.0
+INCARNATION = Incarnation({"requests": "incarnation"}, 2)
 SMALL, LARGE = 3, cycle.SMALL_BATCH_RECORDS
 
 
@@ -87,7 +95,14 @@ class Ground:
         )
         self.deciders = [Nothing(), Nothing()]
         owned = {
-            number: OwnedPartition(number, nothing, nothing, cast("Any", decider), {"requests": 0})
+            number: OwnedPartition(
+                number,
+                nothing,
+                nothing,
+                cast("Any", decider),
+                {"requests": 0},
+                incarnation=INCARNATION,
+            )
             for number, decider in enumerate(self.deciders)
         }
         self.assignment = WorkerAssignment(Membership("group", "member", 1, None), owned)
@@ -102,8 +117,10 @@ class Ground:
     def polled(self, records: int, *, left_behind: bool = False) -> Polled:
         """So many records of each partition, on from where they are."""
         slices = []
+        reached = {}
         for number, partition in self.assignment.partitions.items():
             first = partition.positions["requests"]
+            reached[TP("requests", number)] = first + records
             slices.append(
                 [
                     ConsumedRecord("requests", number, first + at, 7, 1, None, b"", ())
@@ -111,7 +128,7 @@ class Ground:
                 ]
             )
         self.cycle.queued(2 * records, left_behind=left_behind)
-        return Polled(self.assignment, slices)
+        return Polled(self.assignment, slices, reached)
 
     async def committing(self) -> None:
         """Return when a commit has begun."""
@@ -170,6 +187,31 @@ def test_all_that_was_polled_goes_out_together(ground: Ground) -> None:
     assert [batch.offsets for batch in ground.writer.batches] == [
         {("requests", 0): SMALL, ("requests", 1): SMALL}
     ]
+
+
+def test_positions_follow_past_markers(ground: Ground) -> None:
+    """Behind records, and where there were markers alone: those must not be asked for for ever."""
+
+    async def play() -> None:
+        ground.writer.let.release(2)
+        polled = ground.polled(SMALL)
+        polled.reached = {**polled.reached, TP("requests", 0): SMALL + 1}
+        await ground.cycle.take(polled)
+        await ground.fetchable()
+        await ground.cycle.take(Polled(ground.assignment, [], {TP("requests", 1): SMALL + 5}))
+        await ground.fetchable()
+        await ground.cycle.take(Polled(ground.assignment, [], {TP("requests", 1): SMALL + 5}))
+
+    asyncio.run(play())
+    assert [(batch.records, batch.offsets) for batch in ground.writer.batches] == [
+        (2 * SMALL, {("requests", 0): SMALL + 1, ("requests", 1): SMALL}),
+        (0, {("requests", 1): SMALL + 5}),
+    ]
+    (watermark,) = ground.writer.batches[1].rows[1].values()
+    assert watermark is not None
+    assert msgspec.msgpack.decode(watermark, type=Watermark) == Watermark(
+        1, {"requests": SMALL + 5}, b"", INCARNATION.sources, INCARNATION.partitions
+    )
 
 
 def test_many_records_are_fetched_beside_a_commit(ground: Ground) -> None:
@@ -257,7 +299,9 @@ def test_the_partition_that_waited_longest_is_read_first() -> None:
     for number, stored_at_ms in enumerate((30, 10, 20)):
         there: Any = Nothing()
         there.position = Position(7, stored_at_ms, "")
-        owned[number] = OwnedPartition(number, there, there, there, {"a": 1, "b": 2})
+        owned[number] = OwnedPartition(
+            number, there, there, there, {"a": 1, "b": 2}, incarnation=INCARNATION
+        )
     assignment = WorkerAssignment(Membership("group", "member", 1, None), owned)
     read = [(one.topic, one.partition) for one in assignment.positions]
     assert read == [(topic, number) for number in (1, 2, 0) for topic in ("a", "b")]

@@ -131,6 +131,39 @@ def test_a_store_of_another_topic_incarnation_is_wiped(tmp_path: Path) -> None:
     assert again.get(b"a") is None
 
 
+@pytest.mark.parametrize("lost", ["MANIFEST-*", "*.sst", "CURRENT"])
+def test_a_broken_database_is_thrown_away(lost: str, tmp_path: Path) -> None:
+    """A disk gone bad, or a worker that died while it deleted: the changelog has everything."""
+    store = open_store(tmp_path / "db")
+    store.apply({b"a": b"1"}, Position(7, 5, "topic-1"))
+    store.close()
+    for path in (tmp_path / "db").glob(lost):
+        path.write_bytes(b"") if lost == "CURRENT" else path.unlink()
+    again = open_store(tmp_path / "db")
+    assert again.position == Position(0, 0, "topic-1")
+    again.apply({b"a": b"2"}, Position(1, 5, "topic-1"))
+    again.wipe()
+    assert again.get(b"a") is None
+    assert [path.name for path in tmp_path.iterdir()] == ["db"]
+
+
+def test_a_database_that_somebody_else_has_open_is_left_alone(tmp_path: Path) -> None:
+    """It is not broken: two workers share a data directory."""
+    store = open_store(tmp_path / "db")
+    store.apply({b"a": b"1"}, Position(7, 5, "topic-1"))
+    with pytest.raises(Exception, match="lock"):
+        open_store(tmp_path / "db")
+    assert store.get(b"a") == b"1"
+
+
+def test_what_was_left_of_a_database_that_was_thrown_away_goes(tmp_path: Path) -> None:
+    """The worker died while it deleted it."""
+    (tmp_path / "db.gone").mkdir()
+    (tmp_path / "db.gone" / "1.sst").write_bytes(b"")
+    open_store(tmp_path / "db")
+    assert [path.name for path in tmp_path.iterdir()] == ["db"]
+
+
 def test_position_and_rows_survive_together(tmp_path: Path) -> None:
     """After a close the store is the state at its changelog offset."""
     store = open_store(tmp_path / "db")

@@ -158,6 +158,29 @@ def test_what_was_aborted_is_passed_over(told: Told) -> None:
     assert [asked[A] for asked in told.asked] == [10, 12, 13]
 
 
+def test_says_how_far_it_has_read(told: Told) -> None:
+    """Past what was aborted, too, whether or not a record was beside it; only of what was read."""
+
+    async def play() -> list[dict[TP, int]]:
+        reader = SourceReader(cast("Brokers", told), {A: 10, C: 10})
+        aborted = batch(11, "never was", producer=PRODUCER)
+        told.answers = {
+            0: [
+                well(A, batch(10, "is") + aborted, [(PRODUCER, 11)]),
+                well(C, batch(10, "nor this", producer=PRODUCER), [(PRODUCER, 10)]),
+                well(A, b""),
+            ]
+        }
+        reached = []
+        for _ in range(3):
+            await read(reader)
+            reached.append(reader.reached)
+        reader.close()
+        return reached
+
+    assert asyncio.run(play()) == [{A: 12}, {C: 11}, {}]
+
+
 def test_a_slow_broker_does_not_hold_up_the_others(told: Told) -> None:
     """What one broker answers is handed out; the other is asked once and waited for."""
     told.answers = {0: [well(A, batch(10, "a")), well(A, batch(11, "b"))]}

@@ -58,7 +58,7 @@ class Bench:
     def decided(self, *values: bytes) -> int:
         """Records were decided."""
         records = [SimpleNamespace(partition=3, value=value) for value in values]
-        self.ticker.follow(self.assignment, Polled(self.assignment, [records]))
+        self.ticker.follow(self.assignment, Polled(self.assignment, [records], {}))
         return self.sent()
 
 
@@ -124,7 +124,7 @@ def test_partitions_that_have_more_due_take_turns(monkeypatch: pytest.MonkeyPatc
         sent.clear()
         bench.ticker.follow(
             bench.assignment,
-            Polled(bench.assignment, [[SimpleNamespace(partition=turns[-1], value=TICK)]]),
+            Polled(bench.assignment, [[SimpleNamespace(partition=turns[-1], value=TICK)]], {}),
         )
         under_way += sent
     assert {turns.count(number) for number in numbers} == {3}

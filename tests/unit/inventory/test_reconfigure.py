@@ -6,7 +6,7 @@ import pytest
 from processor.inventory.configuration import Configuration, PartitionRule, default, to_json
 from schemas.codes import Code
 from schemas.messages import InventoryTransaction, RequestOptions, ReservationResult
-from tests.support.partition import CODEC, RED, RED_SMALL, WAREHOUSE, Partition, line
+from tests.support.partition import CODEC, RED, RED_SMALL, WAREHOUSE, Partition, line, pieces
 
 SMALL = WAREHOUSE | {"sizeid": "small"}
 
@@ -38,6 +38,30 @@ def test_another_hierarchy_keeps_every_hold() -> None:
     assert partition.available(SMALL) == 6
     assert partition.release(hold.hold_id).code == Code.ACCEPTED
     assert partition.available(SMALL) == 10
+
+
+@pytest.mark.parametrize("filtered", [True, False])
+def test_holds_made_under_another_hierarchy_can_still_be_named(*, filtered: bool) -> None:
+    """Their words mean a coarser level now, or none: the hold is still where it was."""
+    partition = Partition()
+    partition.stock(10)
+    first, second = partition.reserve(4), partition.reserve(2, order_id="SO-1")
+    fewer = changed(2, dimensions=("siteid", "locationid", "colorid"))
+    reservation = msgspec.structs.replace(
+        fewer.reservation, filter_unconfigured_dimensions=filtered
+    )
+    fewer = msgspec.structs.replace(fewer, reservation=reservation)
+    assert apply(partition, to_json(fewer)).code == Code.ACCEPTED
+    partition.restart()
+    blue = RED_SMALL | {"colorid": "blue"}
+    assert partition.release(first.hold_id, dimensions=blue).code != Code.ACCEPTED
+    assert partition.line("CONFIRM", 0, hold_id=first.hold_id).code == Code.ACCEPTED
+    named = {"reservation_id": first.reservation_id, "order_id": "SO-1"}
+    given = partition.line("UNRESERVE", 1, **named)
+    assert (given.code, pieces(given.quantity)) == (Code.ACCEPTED, 1)
+    assert pieces(partition.release(second.hold_id).quantity) == 1
+    assert pieces(partition.release(first.hold_id).quantity) == 4
+    assert partition.available(RED) == 10
 
 
 def test_a_hold_across_the_new_hierarchy_is_still_never_promised_again() -> None:

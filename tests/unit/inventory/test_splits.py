@@ -186,3 +186,80 @@ def test_a_loss_of_many_holds_moves_whole() -> None:
     reach(partition, "T1", RESERVED, 100)
     split(partition, (RESERVED, 20), (RESERVED, 80), new_first=False)
     assert (held(partition), failed(partition)) == ({"SO-2": 100}, [])
+
+
+@pytest.mark.parametrize("status", ["ON_ORDER", RESERVED])
+def test_a_transaction_ends_once(status: str) -> None:
+    """Cancelled, then its row deleted: the second end has nothing to give, of nobody's holds."""
+    partition = with_line(status=status)
+    partition.reserve(8, order_id="SO-2")
+    reach(partition, "T1", "CANCELLED", 10, 2)
+    assert reach(partition, "T1", "DELETED", 10, 3).code == Code.APPLIED
+    assert held(partition) == {"SO-2": 8}
+
+
+def test_a_receipt_that_ends_touches_no_holds() -> None:
+    """A purchase that is cancelled was never a demand."""
+    partition = with_line()
+    partition.reserve(8, order_id="SO-2")
+    reach(partition, "P1", "ORDERED", 8)
+    assert reach(partition, "P1", "CANCELLED", 8, 2).code == Code.APPLIED
+    assert held(partition) == {"SO-2": 8}
+
+
+@pytest.mark.parametrize("end", ["CANCELLED", "ON_ORDER"])
+def test_what_goes_away_gives_back_no_other_orders_holds(end: str) -> None:
+    """Its own hold was released by its channel: cancelled or reduced, there is nothing to give."""
+    partition = Partition()
+    partition.stock(20)
+    own = partition.reserve(10, order_id="SO-1")
+    partition.reserve(10, order_id="SO-2")
+    reach(partition, "T1", "ON_ORDER", 10)
+    partition.release(own.hold_id)
+    assert reach(partition, "T1", end, 4, 2).code == Code.APPLIED
+    assert held(partition) == {"SO-2": 10}
+
+
+@pytest.mark.parametrize(("by", "left"), [("reservation", 4), ("hold", 4), ("dimensions", 10)])
+def test_holds_of_no_order_are_given_back_where_they_are_named(by: str, left: float) -> None:
+    """By hold or reservation id; an order's line alone says nothing of them."""
+    partition = Partition()
+    partition.stock(20)
+    hold = partition.reserve(10)
+    named = {"reservation_id": hold.reservation_id} if by == "reservation" else {}
+    named |= {"hold_id": hold.hold_id} if by == "hold" else {}
+    words: dict[str, Any] = {"transaction": "T1", **LINE, **named}
+    partition.status("ON_ORDER", 6, sequence=1, **words)
+    partition.status("CANCELLED", 6, sequence=2, **words)
+    assert held(partition) == {"": left}
+
+
+def test_a_hold_that_is_named_but_another_orders_is_not_given_back() -> None:
+    """The ERP's line names it by mistake, or it changed hands."""
+    partition = Partition()
+    partition.stock(20)
+    hold = partition.reserve(10, order_id="SO-2")
+    words: dict[str, Any] = {"transaction": "T1", **LINE, "hold_id": hold.hold_id}
+    partition.status("ON_ORDER", 10, sequence=1, **words)
+    assert partition.status("CANCELLED", 10, sequence=2, **words).code == Code.APPLIED
+    assert held(partition) == {"SO-2": 10}
+
+
+@pytest.mark.parametrize("swept", [True, False])
+def test_of_a_hold_in_its_grace_only_what_is_offset_comes_back(*, swept: bool) -> None:
+    """The rest has expired: nobody's basket holds it any more, and it need not be there."""
+    partition = Partition(msgspec.structs.replace(default(), grace_ms=60_000))
+    partition.stock(10)
+    lapsed = partition.reserve(10, order_id="SO-1", expires_in_ms=1_000)
+    partition.now_ms += 2_000
+    if swept:
+        partition.tick()
+    partition.reserve(5, order_id="SO-2")
+    told = partition.status("PICKED", 4, sequence=1, hold_id=lapsed.hold_id)
+    assert told.code == Code.OFFSET_APPLIED
+    assert partition.available() == 5
+    again = partition.status("PICKED", 6, sequence=1, transaction="T2", hold_id=lapsed.hold_id)
+    assert again.code == Code.OFFSET_NOTHING_RESERVED
+    partition.now_ms += 120_000
+    partition.tick()
+    assert held(partition) == {"SO-2": 5}

@@ -1,0 +1,158 @@
+"""Where a partition is read on from, and when it must not be."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, cast
+
+import msgspec
+import pytest
+
+from processor.engine.cycle import WATERMARK_KEY, Incarnation, Watermark
+from processor.engine.faults import Fault
+from processor.engine.ownership import Ownership
+from processor.engine.restore import POSITION_AGE_MS_MAX, SourceOffsets, start_offset
+from processor.engine.store import PartitionStore, Position, shared_cache
+
+SOURCE = "requests"
+NOW_MS = 1_800_000_000_000
+
+
+class NoDomain:
+    """Decides nothing."""
+
+    group_length: Mapping[int, int] = MappingProxyType({})
+
+    def open(self, *_: Any) -> Any:
+        """A partition's decider."""
+        return None
+
+
+def store_at(path: Path, position: Position) -> PartitionStore:
+    """A database at a position of its changelog, with one row."""
+    store = PartitionStore(
+        path / "db",
+        cache=shared_cache(1 << 20),
+        topic_id=position.topic_id,
+        derive=lambda _key, _value: [],
+        indexed_kinds=frozenset(),
+    )
+    store.apply({b"a": b"1"}, position)
+    return store
+
+
+def opened(
+    path: Path, watermark: Watermark | None, source: SourceOffsets, partitions: int = 4
+) -> int:
+    """Position at which the partition is read on, in topics whose incarnation is `now`."""
+    ownership = Ownership(
+        cast("Any", NoDomain()),
+        cast("Any", None),
+        group_id="group",
+        instance_id=None,
+        changelog="changelog",
+        sources=[SOURCE],
+        directory=path,
+        cache_bytes=1 << 20,
+        restorer=cast("Any", None),
+        standby=None,
+        executor=cast("Any", None),
+    )
+    ownership._incarnation = Incarnation({SOURCE: "now"}, partitions)
+    store = store_at(path, Position(1, 0, "changelog-1"))
+    if watermark is not None:
+        store.apply(
+            {WATERMARK_KEY: msgspec.msgpack.encode(watermark)}, Position(2, 0, "changelog-1")
+        )
+    ownership._stores[3] = store
+    partition = ownership._open(3, {(SOURCE, 3): source})
+    return partition.positions[SOURCE]
+
+
+def at(offset: int, incarnation: str = "now", partitions: int = 4) -> Watermark:
+    """A watermark of one source."""
+    return Watermark(1, {SOURCE: offset}, b"", {SOURCE: incarnation}, partitions)
+
+
+def test_reads_on_at_the_watermark(tmp_path: Path) -> None:
+    """Which may be ahead of the group's offset, not behind what retention has left."""
+    assert opened(tmp_path / "1", at(10), SourceOffsets(begin=3, committed=10)) == 10
+    assert opened(tmp_path / "2", at(10), SourceOffsets(begin=10, committed=7)) == 10
+    assert opened(tmp_path / "3", None, SourceOffsets(begin=3, committed=None)) == 3
+    with pytest.raises(Fault, match="offsets 10 to 11 were deleted"):
+        opened(tmp_path / "4", at(10), SourceOffsets(begin=11, committed=10))
+
+
+@pytest.mark.parametrize("watermark", [at(10), None])
+def test_a_state_that_is_behind_what_was_committed_is_not_decided_on(
+    watermark: Watermark | None, tmp_path: Path
+) -> None:
+    """Rows and offsets are committed together: requests would be answered once more."""
+    with pytest.raises(Fault, match="committed offset 12"):
+        opened(tmp_path, watermark, SourceOffsets(begin=0, committed=12))
+
+
+def test_a_source_topic_that_was_made_anew_is_read_from_its_beginning(tmp_path: Path) -> None:
+    """Its offsets begin again: what lies before the old position was never decided."""
+    watermark = at(1_000, incarnation="before")
+    assert opened(tmp_path, watermark, SourceOffsets(begin=0, committed=None)) == 0
+
+
+def test_topics_with_more_partitions_than_the_state_has_are_refused(tmp_path: Path) -> None:
+    """Half of the keys would lie in partitions that know nothing of their stock and holds."""
+    with pytest.raises(Fault, match="one of 4 partitions, and the topics have 8"):
+        opened(tmp_path, at(10), SourceOffsets(begin=0, committed=10), partitions=8)
+
+
+def test_a_watermark_of_an_earlier_release_says_neither(tmp_path: Path) -> None:
+    """And an earlier release reads one of this: what was added stands behind."""
+    before = msgspec.convert([1, {SOURCE: 10}, b""], Watermark)
+    assert opened(tmp_path, before, SourceOffsets(begin=0, committed=10), partitions=8) == 10
+
+
+class Earlier(msgspec.Struct, frozen=True, array_like=True):
+    """The row as earlier releases know it."""
+
+    format: int
+    offsets: dict[str, int]
+    checkpoint: bytes
+
+
+def test_an_earlier_release_reads_a_watermark_of_this_one() -> None:
+    """A release can be taken back: what was added stands behind the rest."""
+    row = msgspec.msgpack.encode(at(10))
+    assert msgspec.msgpack.decode(row, type=Earlier) == Earlier(1, {SOURCE: 10}, b"")
+
+
+OLD_MS = NOW_MS - POSITION_AGE_MS_MAX - 1
+
+
+@pytest.mark.parametrize(
+    ("offset", "timestamp_ms", "begin", "end", "start"),
+    [
+        (10, OLD_MS, 0, 10, 10),  # Nothing was committed since.
+        (10, OLD_MS, 0, 11, 10),  # Only the marker of its own last transaction is behind it.
+        (10, OLD_MS, 0, 12, 0),  # A row that was deleted meanwhile may have been compacted away.
+        (10, NOW_MS, 0, 500, 10),
+        (10, NOW_MS, 11, 500, 11),
+        (10, NOW_MS, 0, 9, 0),
+    ],
+)
+def test_a_database_is_rebuilt_only_where_it_cannot_be_caught_up(
+    *, offset: int, timestamp_ms: int, begin: int, end: int, start: int, tmp_path: Path
+) -> None:
+    """However long nobody wrote: a quiet partition has all there is, but the last marker."""
+    store = store_at(tmp_path, Position(offset, timestamp_ms, "changelog-1"))
+    assert start_offset(store, begin, end, NOW_MS) == start
+    is_kept = start == offset
+    assert (store.get(b"a") == b"1") is is_kept
+
+
+def test_a_database_that_has_reached_the_end_is_as_old_as_that(tmp_path: Path) -> None:
+    """What is behind its last row was seen to be no row: it is not rebuilt again and again."""
+    store = store_at(tmp_path, Position(10, OLD_MS, "changelog-1"))
+    store.reach(14, NOW_MS)
+    assert store.position == Position(14, NOW_MS, "changelog-1")
+    assert start_offset(store, 0, 15, NOW_MS) == 14
+    store.reach(12, NOW_MS + 1)
+    assert store.position == Position(14, NOW_MS, "changelog-1")
