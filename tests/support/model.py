@@ -13,6 +13,7 @@ EXTEND, CONFIRM, AMEND, TRANSFER, partial grants, dry runs, other configurations
 end of the dedupe window.
 """
 
+from collections.abc import Collection
 from typing import Final, NamedTuple
 
 from schemas.codes import Code
@@ -136,14 +137,26 @@ class Shelf:
         """Hold a quantity at a node."""
         self.holds.setdefault(node, {})[number] = Hold(number, quantity, order_id)
 
-    def take(self, node: Node, quantity: int, order_id: str = "", hold: int | None = None) -> int:
+    def take(
+        self,
+        node: Node,
+        quantity: int,
+        order_id: str = "",
+        hold: int | None = None,
+        orders: Collection[str] | None = None,
+    ) -> int:
         """Take back up to `quantity`: from one hold, else the order's own first, then oldest first.
 
-        Returns what was taken.
+        `orders`: only from holds of these, if any are given. Returns what was taken.
 
         """
         holds = self.holds.get(node, {})
-        chosen = [entry for entry in holds.values() if hold is None or entry.number == hold]
+        chosen = [
+            entry
+            for entry in holds.values()
+            if (hold is None or entry.number == hold)
+            and (orders is None or entry.order_id in orders)
+        ]
         chosen.sort(key=lambda entry: (not order_id or entry.order_id != order_id, entry.number))
         taken = 0
         for entry in chosen:
@@ -184,6 +197,7 @@ class Entry:
 
     def __init__(self) -> None:
         self.sequence: int | None = None
+        self.status = ""
         self.quantity = 0
         self.offset = 0
 
@@ -302,6 +316,7 @@ class Model:
             return Happening(Code.STALE)
         happening = self._reach(event, entry)
         entry.sequence = status["sequence"]
+        entry.status = status["status"]
         entry.quantity = 0 if status["status"] in ENDED else status["quantity"]
         apply_changes(self.shelves, self.counted_at, event)
         return happening
@@ -310,7 +325,10 @@ class Model:
         """An ERP transaction reaches a status: what is due is taken from the holds."""
         status = event["transaction"]
         if status["status"] in ENDED:
-            left = max(status["quantity"], entry.quantity) - entry.offset
+            if entry.sequence is not None and entry.status not in LADDER:
+                return Happening(Code.APPLIED)  # It has ended before, or is a receipt.
+            demand = status["quantity"] if entry.sequence is None else entry.quantity
+            left = demand - entry.offset
             entry.offset = 0
             return self._give_up(event, left) if left > 0 else Happening(Code.APPLIED)
         if status["status"] not in LADDER:
@@ -335,7 +353,10 @@ class Model:
         status = event["transaction"]
         if not (status["hold_id"] or status["reservation_id"] or status["auto_offset"]):
             return Happening(Code.APPLIED)
-        taken, code = self._take(event, left)
+        own = {status["order_id"]}
+        if status["hold_id"] or status["reservation_id"]:
+            own.add("")  # A hold of no order, where it is named.
+        taken, code = self._take(event, left, own)
         if taken:
             applied = Follow("OFFSET_APPLIED", Code.OFFSET_APPLIED, taken, left - taken)
             return Happening(Code.OFFSET_APPLIED, (applied,))
@@ -343,7 +364,9 @@ class Model:
             return Happening(Code.APPLIED)
         return Happening(code, (Follow("OFFSET_FAILED", code, 0, left),))
 
-    def _take(self, event: Fields, quantity: int) -> tuple[int, Code]:
+    def _take(
+        self, event: Fields, quantity: int, orders: Collection[str] | None = None
+    ) -> tuple[int, Code]:
         """Take from the holds that a status names; the code is for when that is not enough."""
         status = event["transaction"]
         node = node_of(lowered(event["dimensions"]))
@@ -360,7 +383,7 @@ class Model:
             if here and other is not None and shelf.reserved(other.node):
                 return 0, Code.OFFSET_WRONG_DIMENSIONS
             return 0, Code.OFFSET_WRONG_RESERVATION
-        taken = shelf.take(node, quantity, status["order_id"], hold)
+        taken = shelf.take(node, quantity, status["order_id"], hold, orders)
         return taken, Code.OFFSET_PARTIAL if taken else Code.OFFSET_NOTHING_RESERVED
 
 
