@@ -6,6 +6,7 @@ import msgspec
 import pytest
 
 from processor.inventory.configuration import default
+from processor.inventory.holds import UNORDERED_LOOKED_AT_MAX
 from processor.inventory.rows import decode_failure, decode_hold
 from processor.inventory.splits import PARTS_MAX, SPLIT_WINDOW_MS, Split
 from schemas.codes import Code
@@ -263,3 +264,16 @@ def test_of_a_hold_in_its_grace_only_what_is_offset_comes_back(*, swept: bool) -
     partition.now_ms += 120_000
     partition.tick()
     assert held(partition) == {"SO-2": 5}
+
+
+def test_holds_of_no_order_are_looked_for_among_so_many() -> None:
+    """One cancelled line does not read all the holds of a level."""
+    partition = Partition()
+    partition.stock(10 * UNORDERED_LOOKED_AT_MAX)
+    for _ in range(UNORDERED_LOOKED_AT_MAX):
+        hold = partition.reserve(1, order_id="SO-2")
+    partition.reserve(1)
+    words: dict[str, Any] = {"transaction": "T1", **LINE, "reservation_id": hold.reservation_id}
+    partition.status("ON_ORDER", 1, sequence=1, **words)
+    partition.status("CANCELLED", 1, sequence=2, **words)
+    assert held(partition) == {"SO-2": UNORDERED_LOOKED_AT_MAX, "": 1}
