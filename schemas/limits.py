@@ -7,6 +7,9 @@ QUANTITY_MAX: Final = 10**18 - 1  # Largest unscaled decimal(18,6): one below a 
 # A sum of measures may exceed one event's bound, but must stay in a signed 64-bit row field.
 QUANTITY_SUM_MAX: Final = 2**62
 
+# Behind the id of an ERP event that moved between places: what ends it where it was. The demand
+# goes on under the same sequence where it is.
+MOVED_FROM: Final = "~left"
 REQUEST_ID_LENGTH_MAX: Final = 128  # Characters; part of a row key.
 ORGANIZATION_LENGTH_MAX: Final = 64
 PRODUCT_LENGTH_MAX: Final = 128

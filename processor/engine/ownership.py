@@ -212,7 +212,8 @@ class Ownership:
             raise Fault(
                 f"{topic}/{number}: the group has committed offset {committed}, and the state is "
                 f"that of {position}: the changelog has lost its end, or somebody moved the "
-                "group's offsets. Deciding on from there would answer requests once more"
+                "group's offsets. Deciding on from there would answer requests once more. Bring "
+                "the changelog back, or reset the group's offsets to those of the state"
             )
         if committed < position:
             metrics.WATERMARK_DIFFERENCES.inc()

@@ -150,9 +150,8 @@ def _move(case: Case) -> Code:
     if ledger.offset_quantity and _is_elsewhere(case):
         _bring_back(case, ledger.offset_quantity)
     wanted = wanted_of(case.state, status.status, status.quantity)
-    more = status.quantity - ledger.quantity  # All of it, where it was never seen.
-    if more > 0 and (ledger.sequence == _NEVER_SEEN or ledger.status in RANK):
-        _claim(case, more, is_due=wanted > 0)
+    if ledger.sequence == _NEVER_SEEN:
+        _claim(case, wanted)
     due = wanted - ledger.offset_quantity
     if due > 0:
         return offset(case, due)
@@ -166,15 +165,15 @@ def _move(case: Case) -> Code:
     return Code.APPLIED
 
 
-def _claim(case: Case, more: int, *, is_due: bool) -> None:
-    """A new transaction, or one that grew: what its siblings have just lost, it has taken over.
+def _claim(case: Case, wanted: int) -> None:
+    """A transaction that was never seen: what its siblings have just lost, it has taken over.
 
     Where it is not due yet, the demand is a soft one, and those holds count again.
     """
-    claimed = splits.gain(case.state, case.told, more)
+    claimed = splits.gain(case.state, case.told, case.told.status.quantity)
     if not claimed:
         return
-    if is_due:
+    if wanted:
         _own(case.ledger, claimed)
     else:
         _count_again(case, claimed)
@@ -254,8 +253,7 @@ def _step_down(case: Case, reduced: Code) -> Code:
 def _end(case: Case) -> Code:
     """Cancelled or deleted: the part not yet offset gives its hold back; the ERP gives the rest.
 
-    What another transaction of the line has taken over goes to that. One that has ended before,
-    and one of the receipts' ladder, has nothing to give.
+    One that has ended before, and one of the receipts' ladder, has nothing to give.
     """
     ledger = case.ledger
     is_new = ledger.sequence == _NEVER_SEEN
@@ -264,10 +262,10 @@ def _end(case: Case) -> Code:
     quantity = case.told.status.quantity if is_new else ledger.quantity
     left = quantity - ledger.offset_quantity
     settle_failure(case.state, ledger.organization_id, ledger.transaction_id, 0)
-    code = Code.APPLIED
-    if ledger.offset_quantity:
-        code = _reduce(case, ledger.offset_quantity)
-    return _release(case, left) if left > 0 and _releases(case) else code
+    if not _releases(case):
+        return _bring_back(case, ledger.offset_quantity) if ledger.offset_quantity else Code.APPLIED
+    _forget(ledger, ledger.offset_quantity)
+    return Code.APPLIED if left <= 0 else _give_back(case, left)[0]
 
 
 def _is_elsewhere(case: Case) -> bool:

@@ -318,6 +318,8 @@ def _level_of_named(
     hold = parse_hold(detail.hold_id)
     reservation = hold[0] if hold else parse_reservation(detail.reservation_id)
     level = location.levels.get(reservation) if reservation else None
+    if level is not None and not (level.reserved or level.unswept):
+        level = None  # It may or may not be in memory: that must not make a difference.
     stored = state.rows.get(row.hold_key(*hold)) if hold and level is None else None
     if stored is not None and row.hold_location(stored) == location.hash:
         place = row.decode_place(row.decode_hold(stored))
@@ -326,7 +328,11 @@ def _level_of_named(
         return None
     named = level.place.dimensions
     agrees = all(base.get(name, value) == value for name, value in named.items())
-    return level if agrees and level_dimensions(rules, named) != named else None
+    if not agrees or level_dimensions(rules, named) == named:
+        return None
+    if not location.crossing and not rules.is_in_hierarchy(named):
+        location.cross(state.rows.scan(location.group))  # It may count again from here on.
+    return level
 
 
 # Answers.

@@ -6,9 +6,9 @@ demand and the second like a new one. So what a transaction of an order line los
 that went for it, and what a new one gains are kept for a short while: what merely moved takes its
 holds along, or leaves them where they are.
 
-The same where one is deleted and another made for it, or grows by it. The rule: only transactions
-that name the same order and order line are parts of each other, what one loses was gained by none
-before it came, and the two events lie no more than `SPLIT_WINDOW_MS` apart.
+The rule: only transactions that name the same order and order line are parts of each other, what
+one loses was gained by none before it came, the one that gains was never seen before, and the two
+events lie no more than `SPLIT_WINDOW_MS` apart.
 """
 
 from collections.abc import Callable
@@ -42,7 +42,7 @@ class Told:
 
 
 class Part(msgspec.Struct, frozen=True, array_like=True):
-    """What one transaction gained, new or grown, or the holds that went with what it lost.
+    """What one transaction gained, being new, or the holds that went with what it lost.
 
     One of which others have taken all that it gained stays: it says when the transaction came.
     """
@@ -61,7 +61,7 @@ class Split(msgspec.Struct, frozen=True, array_like=True):
 
 
 def gain(state: PartitionState, told: Told, quantity: int) -> list[row.Offset]:
-    """A transaction has so much more: the holds of what was just lost are its own."""
+    """A new transaction has this quantity: the holds of what others have just lost are its own."""
     key = _key(told)
     if key is None:
         return []

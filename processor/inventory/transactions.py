@@ -149,7 +149,7 @@ def _decide_new(
     ledger: row.Ledger | None = None
     if status is not None:
         ledger = offsets.ledger_of(state, event.organization_id, status.transaction_id)
-        if status.sequence <= ledger.sequence:
+        if status.sequence <= ledger.sequence and not _has_moved(event, ledger):
             return Code.STALE, f"sequence {status.sequence} is not above {ledger.sequence}"
     staged = _stage(state, event, changes)
     if isinstance(staged, Refusal):
@@ -166,6 +166,16 @@ def _decide_new(
     state.events.extend(offsets.as_event(state, follow_up) for follow_up in follow_ups)
     shrink.answer(state, _lowered(state, staged))
     return code, ""
+
+
+def _has_moved(event: InventoryTransaction, ledger: row.Ledger) -> bool:
+    """Whether the transaction was ended where it was by this very event, in this partition, too."""
+    assert event.transaction is not None
+    return (
+        event.transaction.sequence == ledger.sequence
+        and ledger.status in offsets.ENDED
+        and ledger.event_id.startswith(event.event_id + limits.MOVED_FROM)
+    )
 
 
 def _check_texts(event: InventoryTransaction) -> Refusal | None:

@@ -16,14 +16,13 @@ from producers.channel.requests import Item, KeyRule, key_by_location
 from producers.quantity import QuantityError, to_unscaled
 from producers.scm.mapping import ANY, SKIP, Mapping
 from schemas.codes import Code
-from schemas.limits import CHANGES_MAX, REQUEST_ID_LENGTH_MAX
+from schemas.limits import CHANGES_MAX, MOVED_FROM, REQUEST_ID_LENGTH_MAX
 from schemas.messages import InventoryTransaction, MeasureChange, TransactionStatus
 
 TRUE: Final = frozenset({"1", "true", "yes", "y", "t", "x"})
 WHOLE_DIGITS_MAX: Final = 19  # Of a number that stands for a word: 1e400 must not become text.
 SEQUENCE_MAX: Final = 2**63 - 1
 ROW_BYTES_MAX: Final = 65_536
-LEFT: Final = "~left"  # Behind the id of a row: the event where it was.
 
 Row = Words[str, Any]
 Changes = dict[tuple[str, frozenset[tuple[str, str]]], int]
@@ -128,7 +127,7 @@ def apart(
     left = [
         msgspec.structs.replace(
             told,
-            event_id=f"{told.event_id}{LEFT}{number}",
+            event_id=f"{told.event_id}{MOVED_FROM}{number}",
             dimensions=changes[0].dimensions or {},
             changes=changes,
             transaction=told.transaction
@@ -137,7 +136,7 @@ def apart(
         for number, changes in enumerate(elsewhere.values())
     ]
     if left and len(left[-1].event_id) > REQUEST_ID_LENGTH_MAX:
-        most = REQUEST_ID_LENGTH_MAX - len(LEFT) - 1
+        most = REQUEST_ID_LENGTH_MAX - len(MOVED_FROM) - 1
         raise Refused(Code.ROW_INVALID, f"event_id of a row that moved: longer than {most}")
     return (*left, msgspec.structs.replace(told, changes=here) if left else told)
 

@@ -1,4 +1,4 @@
-"""Random splits and merges of an order line: whatever moves where, whichever event comes first.
+"""Random splits of an order line: whatever moves where, and whichever event of a split comes first.
 
 The claim is a sum: what is held for the line is what its transactions have below the trigger. The
 holds of other orders are theirs, and no offset fails.
@@ -21,9 +21,8 @@ ABOVE = ("RESERVED_PHYSICAL", "PICKED")
 class Step(NamedTuple):
     """What the ERP does to one transaction of the line, or to two.
 
-    move: it reaches `old_status`. split: a share of it is a new one's. replace: a new one is made
-    for it, and it is deleted. merge: another one is deleted, and it grows by that. again: one that
-    is gone is deleted once more.
+    move: it reaches `old_status`. split: a share of it is a new one's. end: it is deleted, where
+    there is another one. again: one that is gone is deleted once more.
     """
 
     how: str
@@ -39,7 +38,7 @@ class Step(NamedTuple):
 statuses = st.sampled_from([BELOW, *ABOVE])
 steps = st.builds(
     Step,
-    how=st.sampled_from(["move", "split", "split", "replace", "merge", "again"]),
+    how=st.sampled_from(["move", "split", "split", "end", "again"]),
     choice=st.integers(0, 9),
     other=st.integers(0, 9),
     share=st.integers(0, 9),
@@ -80,7 +79,6 @@ class Line:
         self.partition.now_ms += step.wait_ms
         names = sorted(self.transactions)
         name = names[step.choice % len(names)]
-        other = names[step.other % len(names)]
         status, quantity = self.transactions[name]
         new = f"T{len(self.transactions) + len(self.gone)}"
         moved = quantity * step.share // 10
@@ -89,11 +87,8 @@ class Line:
             self.sequence += 1
             words = {"sequence": self.sequence, "transaction": gone, **LINE}
             self.partition.status("DELETED", step.share, **words)
-        elif step.how == "replace":
-            self.both(step, (self.delete, name), (self.tell, new, step.new_status, quantity))
-        elif step.how == "merge" and other != name:
-            whole = quantity + self.transactions[other][1]
-            self.both(step, (self.delete, other), (self.tell, name, status, whole))
+        elif step.how == "end" and len(names) > 1:
+            self.delete(name)
         elif step.how == "split" and moved:
             stays = BELOW if status == BELOW else step.old_status
             old = (self.tell, name, stays, quantity - moved)

@@ -10,8 +10,8 @@ from processor.inventory.holds import UNORDERED_LOOKED_AT_MAX
 from processor.inventory.rows import decode_failure, decode_hold
 from processor.inventory.splits import PARTS_MAX, SPLIT_WINDOW_MS, Split
 from schemas.codes import Code
-from schemas.messages import InventoryEvent
-from tests.support.partition import Partition, pieces
+from schemas.messages import InventoryEvent, TransactionStatus
+from tests.support.partition import UNIT, Partition, pieces
 
 LINE = {"order_id": "SO-1", "order_line_id": "1", "auto_offset": True}
 LINE_KEY = b"Susmf\x1eSO-1\x1e1"
@@ -277,3 +277,31 @@ def test_holds_of_no_order_are_looked_for_among_so_many() -> None:
     partition.status("ON_ORDER", 1, sequence=1, **words)
     partition.status("CANCELLED", 1, sequence=2, **words)
     assert held(partition) == {"SO-2": UNORDERED_LOOKED_AT_MAX, "": 1}
+
+
+@pytest.mark.parametrize("status", ["ON_ORDER", RESERVED])
+def test_transactions_of_one_line_that_all_end_leave_nothing_held(status: str) -> None:
+    """New and cancelled within a minute: none of them takes over what the other gives back."""
+    partition = Partition()
+    partition.stock(20)
+    partition.reserve(8, order_id="SO-1")
+    for name in ("T1", "T2"):
+        reach(partition, name, status, 4)
+    for name in ("T1", "T2"):
+        reach(partition, name, "CANCELLED", 4, 2)
+    assert (held(partition), partition.available()) == ({}, 20)
+
+
+def test_a_line_that_moved_within_a_partition_goes_on_where_it_is() -> None:
+    """It was ended where it was by the same event, under the same sequence."""
+    partition = Partition()
+    partition.stock(20)
+    partition.reserve(4, order_id="SO-1")
+    reach(partition, "T1", RESERVED, 4)
+    words: dict[str, Any] = {"transaction_id": "T1", "sequence": 2, **LINE}
+    moved = TransactionStatus(status=RESERVED, quantity=4 * UNIT, **words)
+    ended = msgspec.structs.replace(moved, status="DELETED")
+    assert partition.tell({}, transaction=ended, event_id="E2~left0").code == Code.APPLIED
+    told = partition.tell({}, transaction=moved, event_id="E2")
+    assert told.code == Code.OFFSET_NOTHING_RESERVED
+    assert partition.tell({}, transaction=moved, event_id="E3").code == Code.STALE
