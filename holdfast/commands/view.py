@@ -14,11 +14,10 @@ import typer
 
 from compose.settings import Settings as StackSettings
 from compose.stack import Stack
-from holdfast.connection import EXIT_REFUSED, EXIT_UNKNOWN, Stop, in_words, not_known
+from holdfast.connection import EXIT_REFUSED, EXIT_UNKNOWN, Stop, find_settings, in_words
 from processor.view.settings import ViewSettings
 from producers.logs import configure
 from producers.quantity import pieces_text
-from producers.settings import Settings
 from schemas.queries import HoldQuery, HoldView, OnHandQuery, Queries, QueryInvalid, ViewUnavailable
 
 if TYPE_CHECKING:
@@ -85,14 +84,7 @@ def _follower(bootstrap: str | None, settings: ViewSettings) -> "Follower":
     """
     from processor.view.follower import Follower  # noqa: PLC0415 - Redis's client is not small
 
-    home = StackSettings.from_environment().home
-    # The view asks no registry; everything else is how a producer reaches the cluster.
-    known = {"bootstrap_servers": Stack.addresses(home).kafka_bootstrap, "registry_url": "none"}
-    try:
-        found = Settings.from_environment(known, given={"bootstrap_servers": bootstrap})
-    except msgspec.ValidationError as error:
-        raise not_known(home, error) from error
-    return Follower(settings, found.librdkafka())
+    return Follower(settings, find_settings(bootstrap, needs="broker").librdkafka())
 
 
 @app.command("run", epilog=_RUN)

@@ -14,7 +14,7 @@ from processor.inventory.explain import explain
 from processor.inventory.identity import HOLD_LINES_MAX, parse_hold
 from processor.inventory.lines import Refusal, resolve
 from processor.inventory.state import PartitionState
-from processor.inventory.stock import Level, clamp
+from processor.inventory.stock import Level, ProductLocation, clamp
 from schemas import limits
 from schemas.codes import Code
 from schemas.messages import LineDetail, RequestLine, ReservationRequest, ResultDetail
@@ -243,17 +243,17 @@ def _take_part(
 def reduce_hold(state: PartitionState, level: Level, found: FoundHold, quantity: int) -> None:
     """Take `quantity` from a live hold; a hold of which nothing is left is gone."""
     state.charge(level, -quantity)
-    if quantity == found.hold.quantity:
-        state.delete_hold(found.key, found.value)
-    else:
-        rest = row.with_changes(found.hold, quantity=found.hold.quantity - quantity)
-        state.put_hold(level, found.key, rest, found.value)
+    _leave_rest(state, level, found, quantity)
 
 
 def reduce_expired(state: PartitionState, level: Level, found: FoundHold, quantity: int) -> None:
     """Take `quantity` from a hold that counts no more; of none left, the row goes."""
     if found.hold.state == row.LIVE:
         state.charge_unswept(level, -quantity)  # Its row has not been swept.
+    _leave_rest(state, level, found, quantity)
+
+
+def _leave_rest(state: PartitionState, level: Level, found: FoundHold, quantity: int) -> None:
     if quantity == found.hold.quantity:
         state.delete_hold(found.key, found.value)
     else:
@@ -288,6 +288,17 @@ def find_hold(state: PartitionState, level: Level, number: int) -> FoundHold | N
     key = row.hold_key(level.reservation, number)
     value = state.rows.get(key)
     return None if value is None else FoundHold(key, number, value, row.decode_hold(value))
+
+
+def place_of_hold(state: PartitionState, location: ProductLocation, key: bytes) -> row.Place | None:
+    """What the hold of this key is of, by its row, if it is at the product-location.
+
+    A level on which nothing counts any more, but for a hold in its grace, need not be in memory.
+    """
+    value = state.rows.get(key)
+    if value is None or row.hold_location(value) != location.hash:
+        return None
+    return row.decode_place(row.decode_hold(value))
 
 
 def named_hold(state: PartitionState, line: RequestLine, level: Level) -> FoundHold | Outcome:

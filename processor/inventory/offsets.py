@@ -332,17 +332,20 @@ def _take(case: Case, quantity: int) -> _Taken:
     if status.order_id:  # Its own come first, wherever they are; then those in their grace.
         for level in levels:
             own = holds.take_of_order(state, level, left, status.order_id)
-            parts += [(level, part) for part in own]
-            left -= sum(part.quantity for part in own)
+            left -= _gather(parts, level, own)
         for level in levels if left else ():
             left -= _take_expired(case, level, left, parts)
     for level in levels:
-        others = holds.take(state, level, left)
-        parts += [(level, part) for part in others]
-        left -= sum(part.quantity for part in others)
+        left -= _gather(parts, level, holds.take(state, level, left))
     message = "" if parts else "nothing is reserved there"
-    first = parts[0][0] if parts else next(iter(levels), None)
+    first = parts[0][0] if parts else levels[0]
     return _Taken(parts, Code.OFFSET_NOTHING_RESERVED, first, message)
+
+
+def _gather(parts: list[tuple[Level, Taken]], level: Level, taken: list[Taken]) -> int:
+    """Add what was taken at a level; tells how much that is."""
+    parts += [(level, part) for part in taken]
+    return sum(part.quantity for part in taken)
 
 
 def _take_back(case: Case, quantity: int) -> _Taken:
@@ -364,8 +367,7 @@ def _take_back(case: Case, quantity: int) -> _Taken:
     for order_id in orders:
         for level in levels:
             own = holds.take_of_order(state, level, left, order_id)
-            parts += [(level, part) for part in own]
-            left -= sum(part.quantity for part in own)
+            left -= _gather(parts, level, own)
     first = parts[0][0] if parts else levels[0]
     message = "" if parts else "nothing is held there for the order"
     return _Taken(parts, Code.OFFSET_NOTHING_RESERVED, first, message)
@@ -454,14 +456,10 @@ def _exact_level(case: Case, reservation: bytes) -> Level | None:
 
 
 def _level_of_hold(case: Case, key: bytes) -> Level | None:
-    """The level of this hold, by its row, if it is of this place and the dimensions match.
-
-    A level on which nothing counts any more, but for a hold in its grace, is not among `_levels`.
-    """
-    value = case.state.rows.get(key)
-    if value is None or row.hold_location(value) != case.location.hash:
+    """The level of this hold, if it is of this place and the dimensions match."""
+    place = holds.place_of_hold(case.state, case.location, key)
+    if place is None:
         return None
-    place = row.decode_place(row.decode_hold(value))
     if place.measure in case.state.rules.reservation_measures and _matches(case, place.dimensions):
         return case.location.level(place.dimensions, place.measure)
     return None
@@ -592,9 +590,7 @@ def _number(hold_key: bytes) -> int:
 
 
 def _reinstate(state: PartitionState, level: Level, gone: row.Offset, hold: row.Hold) -> None:
-    location = level.location
-    if not location.crossing and not state.rules.is_in_hierarchy(level.place.dimensions):
-        location.cross(state.rows.scan(location.group))
+    state.cross_for(level)
     found = holds.find_hold(state, level, _number(gone.hold_key))
     state.charge(level, gone.quantity)
     if found is not None and found.is_live(state.clock_ms):

@@ -320,18 +320,16 @@ def _level_of_named(
     level = location.levels.get(reservation) if reservation else None
     if level is not None and not (level.reserved or level.unswept):
         level = None  # It may or may not be in memory: that must not make a difference.
-    stored = state.rows.get(row.hold_key(*hold)) if hold and level is None else None
-    if stored is not None and row.hold_location(stored) == location.hash:
-        place = row.decode_place(row.decode_hold(stored))
-        level = location.level(place.dimensions, place.measure)
+    if hold and level is None:
+        place = holds.place_of_hold(state, location, row.hold_key(*hold))
+        level = None if place is None else location.level(place.dimensions, place.measure)
     if level is None:
         return None
     named = level.place.dimensions
     agrees = all(base.get(name, value) == value for name, value in named.items())
     if not agrees or level_dimensions(rules, named) == named:
         return None
-    if not location.crossing and not rules.is_in_hierarchy(named):
-        location.cross(state.rows.scan(location.group))  # It may count again from here on.
+    state.cross_for(level)
     return level
 
 

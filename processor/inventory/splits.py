@@ -93,8 +93,7 @@ def lose(
     parts = _parts(state, key)
     for index in range(_newer_than(parts, told.status.transaction_id), len(parts)):
         part = parts[index]
-        is_own = part.transaction_id == told.status.transaction_id
-        most = 0 if is_own else min(quantity, part.gained)
+        most = min(quantity, part.gained)
         amount = min(most, has(part.transaction_id)) if most else 0
         if amount:
             found.append((part.transaction_id, amount))

@@ -212,6 +212,12 @@ class PartitionState:
         if self._journal is not None:
             self._journal.append((_UNSWEPT, level, quantity))
 
+    def cross_for(self, level: Level) -> None:
+        """A hold is to count again: by the hierarchy in force its level may cross others."""
+        location = level.location
+        if not location.crossing and not self.rules.is_in_hierarchy(level.place.dimensions):
+            location.cross(self.rows.scan(location.group))
+
     def mark(self, level: Level) -> None:
         """The level's total is to be written with this batch."""
         if not level.dirty:

@@ -15,9 +15,8 @@ from prometheus_client import start_http_server
 from producers.gateway.app import create_app
 from producers.gateway.state import Gateway
 from producers.gateway.straight import protocol
-from producers.listen import NotListening, listener
+from producers.listen import LOOPBACK, listener, said_if_taken
 
-LOOPBACK: Final = "127.0.0.1"
 BACKLOG: Final = 1_024
 KEEP_ALIVE_S: Final = 30
 STOP_WITHIN_S: Final = 10
@@ -63,18 +62,12 @@ def serve(gateway: Gateway) -> None:
         ssl_keyfile=settings.tls_key or None,
     )
     if settings.metrics_port:
-        _serve_metrics(settings.metrics_port, gateway)
+        with said_if_taken(LOOPBACK, settings.metrics_port):
+            start_http_server(settings.metrics_port, LOOPBACK, gateway.metrics.registry)
     server = _Server(config, gateway)
     server.run([listening])
     if not server.started:
         raise SystemExit(3)
-
-
-def _serve_metrics(port: int, gateway: Gateway) -> None:
-    try:
-        start_http_server(port, LOOPBACK, gateway.metrics.registry)
-    except OSError as error:
-        raise NotListening(f"{LOOPBACK}:{port}: {error.strerror}") from error
 
 
 class _Server(uvicorn.Server):

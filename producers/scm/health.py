@@ -7,7 +7,7 @@ from wsgiref.simple_server import WSGIRequestHandler, make_server
 
 from prometheus_client import make_wsgi_app
 
-from producers.listen import NotListening
+from producers.listen import LOOPBACK, said_if_taken
 from producers.scm import metrics
 
 _StartResponse = Callable[[str, list[tuple[str, str]]], Any]
@@ -30,10 +30,8 @@ class Health:
         self._ready = threading.Event()
         self._metrics = make_wsgi_app()
         if port:
-            try:
-                server = make_server("127.0.0.1", port, self._serve, handler_class=_Quiet)
-            except OSError as error:
-                raise NotListening(f"127.0.0.1:{port}: {error.strerror}") from error
+            with said_if_taken(LOOPBACK, port):
+                server = make_server(LOOPBACK, port, self._serve, handler_class=_Quiet)
             threading.Thread(target=server.serve_forever, name="health", daemon=True).start()
 
     def set_ready(self) -> None:

@@ -249,8 +249,8 @@ async def _ask(call: Call, question: OnHandQuery) -> Response:
 
 
 def _next_link(call: Call, question: OnHandQuery) -> str:
-    given = {name for name in call.request.query_params if name.lower() == "pagenumber"}
-    url = call.request.url.remove_query_params(list(given))
+    given = [name for name in call.request.query_params if name.lower() == "pagenumber"]
+    url = call.request.url.remove_query_params(given)
     return str(url.include_query_params(pageNumber=question.page_number + 1))
 
 

@@ -2,7 +2,8 @@
 
 import asyncio
 import struct
-from typing import Any, cast
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
 
 import pytest
 from aiokafka.record.default_records import _DefaultRecordBatchBuilderPy
@@ -99,13 +100,24 @@ def told(monkeypatch: pytest.MonkeyPatch) -> Told:
     return Told()
 
 
-def polls(told: Told, times: int, *partitions: TP) -> list[dict[TP, list[str]]]:
-    """Values of so many polls, from offset 10 of each partition on."""
+Found = dict[TP, list[str]]
+Seen = TypeVar("Seen")
 
-    async def poll() -> list[dict[TP, list[str]]]:
+
+def polls(told: Told, times: int, *partitions: TP) -> list[Found]:
+    """Values of so many polls, from offset 10 of each partition on."""
+    return seen(told, times, lambda found, _: found, *partitions)
+
+
+def seen(
+    told: Told, times: int, look: Callable[[Found, SourceReader], Seen], *partitions: TP
+) -> list[Seen]:
+    """What is seen of values and reader after each of so many polls, from offset 10 on."""
+
+    async def poll() -> list[Seen]:
         reader = SourceReader(cast("Brokers", told), dict.fromkeys(partitions, 10))
         try:
-            return [await read(reader) for _ in range(times)]
+            return [look(await read(reader), reader) for _ in range(times)]
         finally:
             reader.close()
 
@@ -160,25 +172,16 @@ def test_what_was_aborted_is_passed_over(told: Told) -> None:
 
 def test_says_how_far_it_has_read(told: Told) -> None:
     """Past what was aborted, too, whether or not a record was beside it; only of what was read."""
-
-    async def play() -> list[dict[TP, int]]:
-        reader = SourceReader(cast("Brokers", told), {A: 10, C: 10})
-        aborted = batch(11, "never was", producer=PRODUCER)
-        told.answers = {
-            0: [
-                well(A, batch(10, "is") + aborted, [(PRODUCER, 11)]),
-                well(C, batch(10, "nor this", producer=PRODUCER), [(PRODUCER, 10)]),
-                well(A, b""),
-            ]
-        }
-        reached = []
-        for _ in range(3):
-            await read(reader)
-            reached.append(reader.reached)
-        reader.close()
-        return reached
-
-    assert asyncio.run(play()) == [{A: 12}, {C: 11}, {}]
+    aborted = batch(11, "never was", producer=PRODUCER)
+    told.answers = {
+        0: [
+            well(A, batch(10, "is") + aborted, [(PRODUCER, 11)]),
+            well(C, batch(10, "nor this", producer=PRODUCER), [(PRODUCER, 10)]),
+            well(A, b""),
+        ]
+    }
+    reached = seen(told, 3, lambda _, reader: reader.reached, A, C)
+    assert reached == [{A: 12}, {C: 11}, {}]
 
 
 def test_a_slow_broker_does_not_hold_up_the_others(told: Told) -> None:
@@ -260,17 +263,8 @@ def test_says_when_more_waits(told: Told, monkeypatch: pytest.MonkeyPatch) -> No
     full = batch(10, "a", "b")
     monkeypatch.setattr(sources, "PARTITION_BYTES_MAX", len(full))
 
-    async def play() -> list[bool]:
-        reader = SourceReader(cast("Brokers", told), {A: 10})
-        told.answers = {0: [well(A, full), well(A, batch(12, "c"))]}
-        said = []
-        for _ in range(2):
-            await read(reader)
-            said.append(reader.left_behind)
-        reader.close()
-        return said
-
-    assert asyncio.run(play()) == [True, False]
+    told.answers = {0: [well(A, full), well(A, batch(12, "c"))]}
+    assert seen(told, 2, lambda _, reader: reader.left_behind, A) == [True, False]
 
 
 @pytest.mark.parametrize(
