@@ -322,10 +322,18 @@ class StockDomain:
         return row.index_rows(key, value)
 
     def open(
-        self, partition: int, partitions: int, rows: Rows, checkpoint: bytes | None, /
+        self,
+        partition: int,
+        partitions: int,
+        rows: Rows,
+        checkpoint: bytes | None,
+        /,
+        *,
+        memory_bytes: int = limits.CACHE_MB << 20,
     ) -> StockDecider:
         """Decider over restored rows."""
-        state = PartitionState(rules_of(rows, self._rules), rows, checkpoint)
+        locations_max = max(1, memory_bytes // limits.PRODUCT_LOCATION_BYTES)
+        state = PartitionState(rules_of(rows, self._rules), rows, checkpoint, locations_max)
         return StockDecider(
             partition,
             partitions,

@@ -13,6 +13,7 @@ import faust
 import msgspec
 from msgspec import Meta
 
+from schemas.limits import CACHE_MB
 from schemas.settings import KAFKA_VARIABLES, KafkaAccess, LogFormat, said, told
 
 _Port = Annotated[int, Meta(ge=0, le=65535)]
@@ -88,7 +89,7 @@ class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     data_dir: Path
     session_timeout_ms: Annotated[int, Meta(ge=500, le=1_800_000)] = 10_000
     group_instance_id: str | None = None
-    cache_mb: Annotated[int, Meta(ge=8, le=1_048_576)] = 256
+    cache_mb: Annotated[int, Meta(ge=8, le=1_048_576)] = CACHE_MB
     standby: bool = False
     reply_topics: tuple[_TopicName, ...] = ()
     http_port: _Port = 0

@@ -55,4 +55,10 @@ POLL_RECORDS_MAX: Final = 2_000
 # Dead letters in a row on one partition before the worker stops: past this the fault is ours (a
 # bad deploy), and draining the topic would only hide it.
 DEAD_LETTER_RUN_MAX: Final = 1_000
-PRODUCT_LOCATIONS_CACHED_MAX: Final = 100_000  # Per partition: about 5 kB each.
+# What a process keeps of its rows, once as blocks of RocksDB and once as product-locations.
+CACHE_MB: Final = 256
+# About what one takes that has three stock rows with their levels: 5 kB for the first (`holdfast
+# bench cost --json`, `remembered_bytes`), 2.7 kB for each further one.
+PRODUCT_LOCATION_BYTES: Final = 10_000
+# Looked at to see whether a partition is empty: bounds a change of what only an empty one may have.
+PRODUCT_LOCATIONS_LOOKED_AT_MAX: Final = 100_000

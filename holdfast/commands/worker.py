@@ -54,7 +54,10 @@ def worker(
     web_port: Annotated[
         int | None, typer.Option(help="This member's name on its host; distinct per worker.")
     ] = None,
-    cache_mb: Annotated[int | None, typer.Option(help="RocksDB block cache, MiB.")] = None,
+    cache_mb: Annotated[
+        int | None,
+        typer.Option(help="RocksDB block cache, and as much for product-locations in use: MiB."),
+    ] = None,
     log_format: Annotated[str | None, typer.Option(help="console or json.")] = None,
     processes: Annotated[
         int, typer.Option(min=1, max=PROCESSES_MAX, help="Cores to decide on, a process each.")

@@ -59,7 +59,8 @@ class EngineSettings(msgspec.Struct, frozen=True, kw_only=True):
             what bounds how long an open transaction of a dead worker holds back readers.
         heartbeat_ms: pause between two signs of life; a third of the session timeout or less.
         group_instance_id: static membership (KIP-345), None for none.
-        cache_bytes: RocksDB block cache of the worker.
+        cache_bytes: RocksDB block cache of the worker; the deciders of all its partitions together
+            may keep about as much of their rows.
         web_port: Faust's web server; distinct per worker on one host, since it is the member's
             name.
         standby: keep copies of the partitions that others decide.

@@ -3,13 +3,14 @@
 Replaces Faust's table recovery, which skips or wedges records when it is interrupted. On revocation
 the cycle stops deciding at once. On assignment every partition, also one that came back, is caught
 up from its changelog, its position is taken from its watermark row, and only then is it read and
-decided again: somebody else may have owned it in between, even if only for a moment. Dying in
-between: nothing was decided.
+decided again: somebody else may have owned it in between, even if only for a moment. Those that
+this worker decided before come first, and are decided while the others are restored. Dying in
+between: nothing was decided of what was not caught up.
 """
 
 import asyncio
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Final, Protocol
@@ -87,10 +88,12 @@ class Ownership:
         self._sources = sources
         self._directory = directory
         self._cache = shared_cache(cache_bytes)
+        self._cache_bytes = cache_bytes
         self._restorer = restorer
         self._standby = standby
         self._executor = executor
         self._stores: dict[int, PartitionStore] = {}
+        self._decided: set[int] = set()  # Their stores have all, or all but the last moments.
         self._incarnation = Incarnation()
         self._topic_id = ""
 
@@ -120,20 +123,51 @@ class Ownership:
         self._topic_id = ids.pop(self._changelog)
         self._incarnation = Incarnation(ids, counts[self._changelog])
 
-    async def assign(self, numbers: set[int], membership: Membership) -> WorkerAssignment:
-        """Restore the partitions and find their watermarks."""
+    async def assignments(
+        self,
+        numbers: set[int],
+        membership: Membership,
+        hand_over: Callable[[], Awaitable[None]],
+    ) -> AsyncIterator[WorkerAssignment]:
+        """What is decided from now on: those of before at once, all when the others are restored.
+
+        A state of ten million rows takes half a minute, and nobody else's requests wait for that.
+        `hand_over` ends the deciding of the first.
+        """
         for number in set(self._stores) - numbers:
             self._let_go(number, self._stores.pop(number))
+        self._decided &= numbers
         for number in numbers - set(self._stores):
             copy = None if self._standby is None else self._standby.take(number)
-            self._stores[number] = copy or self._open_store(number)
-        brokers = await self._restorer.restore(self._stores, self._sources)
+            if copy is not None:
+                self._stores[number] = copy
+                self._decided.add(number)  # As current as one of this worker's own.
+        if self._decided and self._decided != numbers:
+            yield await self._assign(set(self._decided), membership)
+            await self._restorer.restore(self._open_stores(numbers - self._decided), self._sources)
+            await hand_over()
+        assignment = await self._assign(numbers, membership)
+        self._decided = set(numbers)
+        self._watch_others()
+        yield assignment
+
+    async def _assign(self, numbers: set[int], membership: Membership) -> WorkerAssignment:
+        """Restore the partitions and find their watermarks."""
+        stores = self._open_stores(numbers)
+        brokers = await self._restorer.restore(stores, self._sources)
         if any(self._is_behind(number, brokers) for number in numbers):
             # What an old leader told, perhaps, that did not know yet that it was one.
-            brokers = await self._restorer.restore(self._stores, self._sources)
-        partitions = {number: self._open(number, brokers) for number in sorted(numbers)}
-        self._watch_others()
+            brokers = await self._restorer.restore(stores, self._sources)
+        memory_bytes = self._cache_bytes // max(1, len(numbers))
+        partitions = {
+            number: self._open(number, brokers, memory_bytes) for number in sorted(numbers)
+        }
         return WorkerAssignment(membership, partitions)
+
+    def _open_stores(self, numbers: set[int]) -> dict[int, PartitionStore]:
+        for number in numbers - set(self._stores):
+            self._stores[number] = self._open_store(number)
+        return {number: self._stores[number] for number in numbers}
 
     def _open_store(self, number: int) -> PartitionStore:
         return PartitionStore(
@@ -159,7 +193,7 @@ class Ownership:
                 self._standby.watch(number, self._open_store(number))
 
     def _open(
-        self, number: int, brokers: Mapping[tuple[str, int], SourceOffsets]
+        self, number: int, brokers: Mapping[tuple[str, int], SourceOffsets], memory_bytes: int
     ) -> OwnedPartition:
         store = self._stores[number]
         watermark = read_watermark(store.get(WATERMARK_KEY))
@@ -170,7 +204,9 @@ class Ownership:
         }
         rows = PartitionRows(store, self._domain.group_length)
         checkpoint = None if watermark is None else watermark.checkpoint
-        decider = self._domain.open(number, self._incarnation.partitions, rows, checkpoint)
+        decider = self._domain.open(
+            number, self._incarnation.partitions, rows, checkpoint, memory_bytes=memory_bytes
+        )
         return OwnedPartition(
             number, store, rows, decider, positions, incarnation=self._incarnation
         )
@@ -320,17 +356,23 @@ class EngineTableManager(TableManager):
         try:
             await app.flow.hand_over()
             membership = ownership.membership(generation, consumer.thread)
-            assignment = await ownership.assign(set(self._assigned), membership)
+            async for assignment in ownership.assignments(
+                set(self._assigned), membership, app.flow.hand_over
+            ):
+                if generation != self._generation or app.consumer_generation_id != generation:
+                    return
+                await self._begin(assignment)
         except asyncio.CancelledError:
             raise
         except Exception as error:  # noqa: BLE001 - nothing may be decided on a state in doubt
             if self.should_stop:
                 return
             fail_stop("assignment failed", error)
-        if generation != self._generation or app.consumer_generation_id != generation:
-            return
+
+    async def _begin(self, assignment: WorkerAssignment) -> None:
+        app = self.app
         app.flow_control.resume()
-        consumer.resume_flow()
+        app.consumer.resume_flow()
         cycle: Cycle = app.flow
         cycle.begin(assignment)
         await app._fetcher.maybe_start()  # noqa: SLF001 - as its recovery would
@@ -338,7 +380,9 @@ class EngineTableManager(TableManager):
         self.on_standbys_ready()
         app.on_rebalance_end()
         self._ready.set()
-        log.info("deciding", partitions=sorted(self._assigned), generation=generation)
+        log.info(
+            "deciding", partitions=sorted(assignment.partitions), generation=assignment.generation
+        )
 
     @Service.task  # type: ignore[untyped-decorator]
     async def _watch_assignment(self) -> None:

@@ -182,10 +182,18 @@ class Domain(Protocol):
         ...
 
     def open(
-        self, partition: int, partitions: int, rows: Rows, checkpoint: bytes | None, /
+        self,
+        partition: int,
+        partitions: int,
+        rows: Rows,
+        checkpoint: bytes | None,
+        /,
+        *,
+        memory_bytes: int,
     ) -> PartitionDecider:
         """Decider over restored rows.
 
-        `checkpoint` is the last committed one, None for a new partition.
+        `checkpoint` is the last committed one, None for a new partition. `memory_bytes` is about
+        what it may keep of its rows in memory.
         """
         ...

@@ -12,6 +12,7 @@ import msgspec
 
 from processor.inventory import rows as row, splits
 from processor.inventory.identity import hold_text
+from processor.inventory.offsets import FINAL
 from processor.inventory.state import PartitionState
 from processor.inventory.stock import Level, clamp
 from schemas import limits
@@ -153,14 +154,21 @@ def forget(state: PartitionState) -> None:
 
 
 def _forget(state: PartitionState, key: bytes) -> None:
-    """Delete a remembered id or a ledger, unless it was used again since."""
+    """Delete a remembered id or a ledger, unless it was used again since.
+
+    A transaction that goes on behind its end is never forgotten: what it took over would be taken
+    once more.
+    """
     stored = state.rows.get(key)
     if stored is None:
         return
     if key[:1] == b"S":
         last_ms, kept_ms = splits.last_ms(stored), splits.SPLIT_WINDOW_MS
     elif key[:1] == b"T":
-        last_ms, kept_ms = row.decode_ledger(stored).updated_at_ms, limits.LEDGER_WINDOW_MS
+        ledger = row.decode_ledger(stored)
+        if ledger.status not in FINAL:
+            return
+        last_ms, kept_ms = ledger.updated_at_ms, limits.LEDGER_WINDOW_MS
     else:
         last_ms, kept_ms = row.answer_head(stored)[0], state.rules.dedupe_window_ms
     if last_ms + kept_ms <= state.clock_ms:

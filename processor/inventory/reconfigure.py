@@ -20,7 +20,7 @@ from processor.inventory.events import event
 from processor.inventory.rules import Rules
 from processor.inventory.state import PartitionState
 from schemas.codes import Code
-from schemas.limits import PRODUCT_LOCATIONS_CACHED_MAX as LOOKED_AT_MAX
+from schemas.limits import PRODUCT_LOCATIONS_LOOKED_AT_MAX as LOOKED_AT_MAX
 from schemas.messages import ReservationRequest
 
 

@@ -15,6 +15,7 @@ import msgspec
 from processor.inventory import rows as row
 from processor.inventory.configuration import Configuration, to_json
 from processor.inventory.identity import canonical, location_hash
+from processor.inventory.offsets import FINAL
 from processor.inventory.row_bodies import Checkpoint
 from processor.inventory.rules import Rules
 from schemas.partitioning import partition_of
@@ -91,9 +92,11 @@ class Rekeyed:
         return self.partitions
 
     def _put(self, partition: int | None, key: bytes, value: bytes) -> None:
-        targets = self.partitions if partition is None else [self.partitions[partition]]
-        for rows in targets:
+        for rows in self._targets(partition):
             rows[key] = value
+
+    def _targets(self, partition: int | None) -> list[Rows]:
+        return self.partitions if partition is None else [self.partitions[partition]]
 
     def _add_stock(self, key: bytes, value: bytes) -> None:
         if key[13] == row.KIND_LEAF:
@@ -114,14 +117,20 @@ class Rekeyed:
         self._put(partition, key, row.at_location(value, location))
 
     def _add_of_erp(self, key: bytes, value: bytes) -> None:
-        """Ledgers and failures; one that names no place yet is kept wherever it may be needed."""
-        found = row.decode_ledger(value) if key[:1] == b"T" else row.decode_failure(value)
+        """Ledgers and failures; one that names no place yet is kept wherever it may be needed.
+
+        A transaction that moved has an ended ledger where it was: if both come to one partition,
+        the one that goes on stays.
+        """
+        is_ledger = key[:1] == b"T"
+        found = row.decode_ledger(value) if is_ledger else row.decode_failure(value)
         try:
             partition, _ = self._place(found.organization_id, found.product_id, found.dimensions)
         except Unplaceable:
-            self._put(None, key, value)
-        else:
-            self._put(partition, key, value)
+            partition = None
+        for rows in self._targets(partition):
+            if not (is_ledger and key in rows and _newness(rows[key]) >= _newness(value)):
+                rows[key] = value
 
     def _place(
         self, organization_id: str, product_id: str, dimensions: Mapping[str, str]
@@ -140,6 +149,12 @@ class Rekeyed:
         key = self._rules.record_key(organization_id, product_id, values)
         partition = partition_of(key, len(self.partitions))
         return partition, location_hash(organization_id, product_id, values)
+
+
+def _newness(ledger: bytes) -> tuple[int, bool, int]:
+    """Orders the ledgers of one transaction; the end of one that moved is told as its going on."""
+    found = row.decode_ledger(ledger)
+    return found.sequence, found.status not in FINAL, found.updated_at_ms
 
 
 def totals(partitions: Iterable[Iterable[tuple[bytes, bytes]]]) -> Totals:

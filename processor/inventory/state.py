@@ -84,7 +84,7 @@ class PartitionState:
         rules: Rules,
         rows: row.RowAccess,
         checkpoint: bytes | None,
-        locations_max: int = limits.PRODUCT_LOCATIONS_CACHED_MAX,
+        locations_max: int,
     ) -> None:
         self.rules = rules
         self.rows = rows

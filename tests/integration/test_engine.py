@@ -216,6 +216,35 @@ def test_a_standby_takes_over_without_reading_the_changelog_again(cluster: Clust
     assert metric(port, "holdfast_restored_rows_total") - before <= 1_000
 
 
+def test_a_named_member_that_restarts_moves_nothing(cluster: Cluster) -> None:
+    """Static membership: it comes back to its partition, and the other worker is not disturbed."""
+
+    def named(name: str) -> "subprocess.Popen[bytes]":
+        # The session outlasts the restart, however busy the machine.
+        return cluster.worker(
+            name, HOLDFAST_GROUP_INSTANCE_ID=name, HOLDFAST_SESSION_TIMEOUT_MS="45000"
+        )
+
+    def assignments(name: str) -> int:
+        return (cluster.directory / f"{name}.log").read_text().count("deciding")
+
+    other = named("other")
+    eventually(lambda: assignments("other") == 1, within_s=ANSWERS_WITHIN_S)
+    restarted = named("restarted")
+    eventually(lambda: assignments("restarted") == 1, within_s=ANSWERS_WITHIN_S)
+    eventually(lambda: assignments("other") == 2, within_s=ANSWERS_WITHIN_S)
+    cluster.send(500)
+    cluster.all_answered()
+    restarted.terminate()
+    assert restarted.wait(HUNG_AFTER_S) == 0
+    named("restarted")
+    cluster.send(500)
+    cluster.all_answered()
+    assert assignments("restarted") == 2
+    assert assignments("other") == 2
+    assert other.poll() is None
+
+
 def test_a_quiet_partition_whose_log_was_all_deleted_is_read_on(cluster: Cluster) -> None:
     """Retention takes records that were decided, and the markers behind them, aborted ones too."""
     publisher = Producer(

@@ -66,8 +66,15 @@ class CountingDomain:
         return ()
 
     def open(
-        self, partition: int, partitions: int, rows: Rows, checkpoint: bytes | None, /
+        self,
+        partition: int,
+        partitions: int,
+        rows: Rows,
+        checkpoint: bytes | None,
+        /,
+        *,
+        memory_bytes: int,
     ) -> CountingDecider:
         """Decider of one partition."""
-        del partition, partitions
+        del partition, partitions, memory_bytes
         return CountingDecider(rows, checkpoint)

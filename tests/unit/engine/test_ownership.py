@@ -1,5 +1,6 @@
 """Where a partition is read on from, and when it must not be."""
 
+import asyncio
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -10,6 +11,7 @@ import pytest
 
 from processor.engine.cycle import WATERMARK_KEY, Incarnation, Watermark
 from processor.engine.faults import Fault
+from processor.engine.membership import Membership
 from processor.engine.ownership import Ownership
 from processor.engine.restore import POSITION_AGE_MS_MAX, SourceOffsets, start_offset
 from processor.engine.store import PartitionStore, Position, shared_cache
@@ -22,8 +24,13 @@ class NoDomain:
     """Decides nothing."""
 
     group_length: Mapping[int, int] = MappingProxyType({})
+    indexed_kinds: frozenset[int] = frozenset()
 
-    def open(self, *_: Any) -> Any:
+    def derive(self, *_: Any) -> list[Any]:
+        """No index."""
+        return []
+
+    def open(self, *_: Any, **__: Any) -> Any:
         """A partition's decider."""
         return None
 
@@ -41,10 +48,8 @@ def store_at(path: Path, position: Position) -> PartitionStore:
     return store
 
 
-def opened(
-    path: Path, watermark: Watermark | None, source: SourceOffsets, partitions: int = 4
-) -> int:
-    """Position at which the partition is read on, in topics whose incarnation is `now`."""
+def ownership_of(path: Path, partitions: int = 4, restorer: Any = None) -> Ownership:
+    """Of topics whose incarnation is `now`."""
     ownership = Ownership(
         cast("Any", NoDomain()),
         cast("Any", None),
@@ -54,18 +59,26 @@ def opened(
         sources=[SOURCE],
         directory=path,
         cache_bytes=1 << 20,
-        restorer=cast("Any", None),
+        restorer=restorer,
         standby=None,
         executor=cast("Any", None),
     )
     ownership._incarnation = Incarnation({SOURCE: "now"}, partitions)
+    return ownership
+
+
+def opened(
+    path: Path, watermark: Watermark | None, source: SourceOffsets, partitions: int = 4
+) -> int:
+    """Position at which the partition is read on, in topics whose incarnation is `now`."""
+    ownership = ownership_of(path, partitions)
     store = store_at(path, Position(1, 0, "changelog-1"))
     if watermark is not None:
         store.apply(
             {WATERMARK_KEY: msgspec.msgpack.encode(watermark)}, Position(2, 0, "changelog-1")
         )
     ownership._stores[3] = store
-    partition = ownership._open(3, {(SOURCE, 3): source})
+    partition = ownership._open(3, {(SOURCE, 3): source}, 1 << 20)
     return partition.positions[SOURCE]
 
 
@@ -156,3 +169,86 @@ def test_a_database_that_has_reached_the_end_is_as_old_as_that(tmp_path: Path) -
     assert start_offset(store, 0, 15, NOW_MS) == 14
     store.reach(12, NOW_MS + 1)
     assert store.position == Position(14, NOW_MS, "changelog-1")
+
+
+class Restores:
+    """Notes what is restored; the restore of `slow` waits until it may end."""
+
+    def __init__(self, slow: set[int]) -> None:
+        self.slow = slow
+        self.begun: list[set[int]] = []
+        self.may_end = asyncio.Event()
+
+    async def restore(
+        self, stores: Mapping[int, PartitionStore], sources: list[str]
+    ) -> dict[tuple[str, int], SourceOffsets]:
+        """As that of the engine."""
+        self.begun.append(set(stores))
+        if self.slow & set(stores):
+            await self.may_end.wait()
+        return {
+            (topic, number): SourceOffsets(begin=0, committed=None)
+            for topic in sources
+            for number in stores
+        }
+
+
+class Decisions:
+    """What is decided, and how often it was handed over."""
+
+    def __init__(self, ownership: Ownership) -> None:
+        self._ownership = ownership
+        self.numbers: list[set[int]] = []
+
+    async def assign(self, *numbers: int) -> None:
+        """As the table manager."""
+        membership = Membership("group", "member", 1, None)
+        async for one in self._ownership.assignments(set(numbers), membership, self.hand_over):
+            self.numbers.append(set(one.partitions))
+
+    async def hand_over(self) -> None:
+        """Nothing is decided for a moment."""
+        self.numbers.append(set())
+
+
+async def settled() -> None:
+    """All that can run without what is waited for has run."""
+    for _ in range(20):
+        await asyncio.sleep(0)
+
+
+async def test_what_was_decided_before_goes_on_while_others_are_restored(tmp_path: Path) -> None:
+    """A survivor's own partitions do not wait for the state of those it takes over."""
+    restores = Restores(slow={2, 3})
+    ownership = ownership_of(tmp_path, restorer=restores)
+    decisions = Decisions(ownership)
+    await decisions.assign(0, 1)
+    assert decisions.numbers == [{0, 1}]
+    taking_over = asyncio.create_task(decisions.assign(0, 1, 2, 3))
+    await settled()
+    assert decisions.numbers == [{0, 1}, {0, 1}]
+    assert restores.begun[-1] == {2, 3}
+    restores.may_end.set()
+    await taking_over
+    assert decisions.numbers[2:] == [set(), {0, 1, 2, 3}]
+    assert restores.begun[-1] == {0, 1, 2, 3}  # What was decided meanwhile, and the positions.
+
+
+async def test_a_restore_that_was_interrupted_is_not_taken_for_one_that_ended(
+    tmp_path: Path,
+) -> None:
+    """The next assignment restores the same partitions again before it decides them."""
+    restores = Restores(slow={1})
+    ownership = ownership_of(tmp_path, restorer=restores)
+    decisions = Decisions(ownership)
+    await decisions.assign(0)
+    for _ in range(2):
+        interrupted = asyncio.create_task(decisions.assign(0, 1))
+        await settled()
+        assert decisions.numbers[-1] == {0}
+        interrupted.cancel()
+        await asyncio.wait([interrupted])
+    await decisions.assign(0)
+    await decisions.assign(2)
+    assert decisions.numbers[-1] == {2}
+    assert {0, 1} not in decisions.numbers

@@ -555,6 +555,20 @@ def test_the_ledger_of_a_finished_transaction_is_forgotten_in_the_end() -> None:
         assert any(key[:1] == b"T" for key in partition.rows.rows) == kept
 
 
+def test_the_ledger_of_a_transaction_that_goes_on_behind_its_end_is_not_forgotten() -> None:
+    """Sold by mistake, picked again, and quiet for months: its next status takes nothing twice."""
+    partition = Partition()
+    partition.stock(10)
+    partition.reserve(8)
+    partition.status("SOLD", 5, sequence=1, auto_offset=True)
+    partition.status("PICKED", 5, sequence=2, auto_offset=True)
+    partition.now_ms += 91 * 24 * 3_600_000
+    for _ in range(9):
+        partition.tick()
+    partition.status("PICKED", 5, sequence=3, auto_offset=True)
+    assert partition.available() == 7
+
+
 # Measures.
 
 

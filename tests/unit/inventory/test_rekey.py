@@ -5,6 +5,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from processor.inventory import rows as row
 from processor.inventory.audit import audit
 from processor.inventory.configuration import Configuration, PartitionRule, default
 from processor.inventory.rekey import Rekeyed, Unplaceable, checkpoint_of, totals
@@ -162,3 +163,26 @@ def index_rows(partition: Partition) -> list[tuple[bytes, bytes]]:
 def line_of(quantity: float, **detail: Any) -> RequestLine:
     """A line about D0003."""
     return line(quantity, product="D0003", **detail)
+
+
+@pytest.mark.parametrize("first", ["old place", "new place"])
+def test_a_transaction_that_moved_goes_on_where_both_its_places_come_together(first: str) -> None:
+    """Its ended ledger, where it was, does not replace the one that knows what was offset."""
+    before, after = busy(), Partition()
+    before.status("DELETED", 1, sequence=2, order_id="SO-1", auto_offset=True)
+    after.stock(10)
+    after.reserve(2, order_id="SO-1")
+    after.status("RESERVED_PHYSICAL", 1, sequence=2, order_id="SO-1", auto_offset=True)
+    old, new = ledgers(before.rows.rows), ledgers(after.rows.rows)
+    (key,) = old.keys() & new.keys()
+    together = Rekeyed(by("by-product"), 1, {})
+    for rows in (old, new) if first == "old place" else (new, old):
+        together.add(rows.items())
+    (rows,) = together.finish()
+    assert row.decode_ledger(rows[key]).offset_quantity == 1_000_000
+    assert rows[key] == new[key] != old[key]
+
+
+def ledgers(rows: dict[bytes, bytes]) -> dict[bytes, bytes]:
+    """The ledgers among rows."""
+    return {key: value for key, value in rows.items() if key[:1] == b"T"}
