@@ -130,7 +130,6 @@ class Holdfast:
         argv += ["--bootstrap", site.bootstrap, "--registry-url", site.registry_url]
         argv += ["--data-dir", str(self.disk(site, number)), "--log-format", "json"]
         argv += ["--session-timeout-ms", str(self._session_timeout_ms)]
-        argv += ["--web-port", str(choose_port(None))]
         self._health[number] = choose_port(None)
         argv += ["--http-port", str(self._health[number])]
         if self._processes > 1:

@@ -114,7 +114,6 @@ def start_worker(*, bootstrap: str, registry_url: str, data_dir: Path, http_port
     """Start a worker over these servers."""
     words: list[object] = ["worker", "--data-dir", data_dir, "--bootstrap", bootstrap]
     words += ["--registry-url", registry_url, "--http-port", http_port]
-    words += ["--web-port", choose_port(None)]
     ready_url = f"http://127.0.0.1:{http_port}/ready"
     return start_service(
         "worker", words, ready_url=ready_url, log_path=data_dir.with_suffix(".log")

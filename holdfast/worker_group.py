@@ -32,8 +32,6 @@ def options_of(number: int, given: Mapping[str, object], settings: "WorkerSettin
     own: dict[str, object] = {**given, "data_dir": settings.data_dir / f"process-{number + 1}"}
     if settings.http_port:
         own["http_port"] = settings.http_port + number
-    if settings.web_port:
-        own["web_port"] = settings.web_port + number
     if settings.group_instance_id:
         own["group_instance_id"] = f"{settings.group_instance_id}-{number + 1}"
     names = {"bootstrap_servers": "bootstrap"}

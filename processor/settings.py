@@ -79,7 +79,6 @@ class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
         reply_topics: topics that a request may name for a copy of its result; see
             `processor.replies`. They must exist, as long as a worker runs.
         http_port: /live, /ready and /metrics on loopback; 0 for none.
-        web_port: the member's name within the group on one host; distinct per worker.
         log_format: console or json.
 
     """
@@ -93,7 +92,6 @@ class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     standby: bool = False
     reply_topics: tuple[_TopicName, ...] = ()
     http_port: _Port = 0
-    web_port: _Port = 6066
     log_format: LogFormat = "console"
     crash_at: str | None = None
     crash_after: Annotated[int, Meta(ge=0)] = 0
@@ -108,7 +106,6 @@ _VARIABLES: Mapping[str, str] = {
     "HOLDFAST_STANDBY": "standby",
     "HOLDFAST_REPLY_TOPICS": "reply_topics",
     "HOLDFAST_HTTP_PORT": "http_port",
-    "HOLDFAST_WEB_PORT": "web_port",
     "HOLDFAST_LOG_FORMAT": "log_format",
     "HOLDFAST_CRASH_AT": "crash_at",
     "HOLDFAST_CRASH_AFTER": "crash_after",

@@ -107,7 +107,6 @@ def run(settings: WorkerSettings, domain: Domain) -> None:
             heartbeat_ms=max(100, settings.session_timeout_ms // HEARTBEATS),
             group_instance_id=settings.group_instance_id,
             cache_bytes=settings.cache_mb * 1024 * 1024,
-            web_port=settings.web_port,
             standby=settings.standby,
             crash_at=settings.crash_at,
             crash_after=settings.crash_after,

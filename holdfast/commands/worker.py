@@ -51,9 +51,6 @@ def worker(
     http_port: Annotated[
         int | None, typer.Option(help="/live, /ready and /metrics on loopback; 0: none.")
     ] = None,
-    web_port: Annotated[
-        int | None, typer.Option(help="This member's name on its host; distinct per worker.")
-    ] = None,
     cache_mb: Annotated[
         int | None,
         typer.Option(help="RocksDB block cache, and as much for product-locations in use: MiB."),
@@ -84,7 +81,6 @@ def worker(
         "group_instance_id": group_instance_id,
         "standby": standby,
         "http_port": http_port,
-        "web_port": web_port,
         "cache_mb": cache_mb,
         "log_format": log_format,
     }

@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import quote
 
 import faust
 import msgspec
@@ -61,8 +62,6 @@ class EngineSettings(msgspec.Struct, frozen=True, kw_only=True):
         group_instance_id: static membership (KIP-345), None for none.
         cache_bytes: RocksDB block cache of the worker; the deciders of all its partitions together
             may keep about as much of their rows.
-        web_port: Faust's web server; distinct per worker on one host, since it is the member's
-            name.
         standby: keep copies of the partitions that others decide.
         crash_at, crash_after: crash point of the fault campaign and batches to let pass first.
 
@@ -77,7 +76,6 @@ class EngineSettings(msgspec.Struct, frozen=True, kw_only=True):
     heartbeat_ms: int = 500
     group_instance_id: str | None = None
     cache_bytes: int = 256 * 1024 * 1024
-    web_port: int = 6066
     standby: bool = False
     crash_at: str | None = None
     crash_after: int = 0
@@ -158,6 +156,8 @@ class EngineApp(faust.App):
 def create_app(settings: EngineSettings, domain: Domain, kafka: Kafka) -> EngineApp:
     """Build the app; nothing is connected before it starts."""
     replace_parsing()
+    # Under static membership a worker may come back on another host, with an empty disk.
+    name = settings.group_instance_id or _instance_name(settings)
     app = EngineApp(
         settings.app_id,
         broker=[f"kafka://{address}" for address in settings.bootstrap.split(",")],
@@ -168,6 +168,8 @@ def create_app(settings: EngineSettings, domain: Domain, kafka: Kafka) -> Engine
         broker_max_poll_interval=300.0,
         broker_credentials=kafka.faust_credentials(),
         consumer_group_instance_id=settings.group_instance_id,
+        # The member's name in Faust's assignments; by default one that a host and a port make up.
+        canonical_url=f"http://member/{quote(name, safe='')}",
         consumer_auto_offset_reset="earliest",
         datadir=str(settings.data_dir),
         processing_guarantee="at_least_once",  # Faust's own exactly-once is not used.
@@ -178,7 +180,6 @@ def create_app(settings: EngineSettings, domain: Domain, kafka: Kafka) -> Engine
         topic_disable_leader=True,
         reply_create_topic=False,
         web_enabled=False,
-        web_port=settings.web_port,
         worker_redirect_stdouts=False,
         TableManager=EngineTableManager,
         autodiscover=False,
@@ -191,7 +192,7 @@ def create_app(settings: EngineSettings, domain: Domain, kafka: Kafka) -> Engine
         value_type=bytes,
     )
     app.changelog = table.changelog_topic.get_topic_name()
-    _wire(app, settings, domain, kafka)
+    _wire(app, settings, domain, kafka, f"{settings.app_id}-{name}")
     _declare_agent(app, settings)
     _declare_timers(app)
     if app.standby is not None:
@@ -199,10 +200,12 @@ def create_app(settings: EngineSettings, domain: Domain, kafka: Kafka) -> Engine
     return app
 
 
-def _wire(app: EngineApp, settings: EngineSettings, domain: Domain, kafka: Kafka) -> None:
+def _wire(
+    app: EngineApp, settings: EngineSettings, domain: Domain, kafka: Kafka, name: str
+) -> None:
     reach = crash_points(settings.crash_at, settings.crash_after)
-    executor = ThreadPoolExecutor(1, thread_name_prefix="offsets")
-    name = f"{settings.app_id}-{_instance_name(settings)}"
+    # Two: what is at hand does not wait for the transactions of who had the rest.
+    executor = ThreadPoolExecutor(2, thread_name_prefix="offsets")
     app.writer = TransactionWriter(
         Brokers(kafka.aiokafka(), client_id=name, answer_within_s=ANSWER_SECONDS_MAX),
         transactional_id=name,

@@ -14,7 +14,7 @@ the rows and the offsets are in one transaction, and RocksDB is written after it
 import asyncio
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final
 
@@ -137,11 +137,20 @@ class WorkerAssignment:
         # order of numbers, a worker that dies soon after each of its starts would decide the same
         # partition each time, and others never.
         waited = sorted(partitions.values(), key=lambda one: one.store.position.timestamp_ms)
-        self.positions = {
-            TP(topic, partition.number): offset
-            for partition in waited
-            for topic, offset in partition.positions.items()
-        }
+        self.positions = _positions(waited)
+
+    def add(self, partitions: dict[int, OwnedPartition]) -> None:
+        """Take in more partitions of the same generation."""
+        self.partitions.update(partitions)
+        self.positions.update(_positions(partitions.values()))
+
+
+def _positions(partitions: Iterable[OwnedPartition]) -> dict[TP, int]:
+    return {
+        TP(topic, partition.number): offset
+        for partition in partitions
+        for topic, offset in partition.positions.items()
+    }
 
 
 class _OpenBatch:
@@ -249,6 +258,12 @@ class Cycle:
         self._trickles = False
         metrics.PARTITIONS_OWNED.set(len(assignment.partitions))
         self._changed.set()
+
+    def add(self, assignment: WorkerAssignment, partitions: dict[int, OwnedPartition]) -> None:
+        """Decide for more partitions of an assignment, unless that has ended."""
+        if self.assignment is assignment:
+            assignment.add(partitions)
+            metrics.PARTITIONS_OWNED.set(len(assignment.partitions))
 
     def suspend(self) -> None:
         """Decide nothing more for this assignment.

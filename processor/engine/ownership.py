@@ -4,13 +4,13 @@ Replaces Faust's table recovery, which skips or wedges records when it is interr
 the cycle stops deciding at once. On assignment every partition, also one that came back, is caught
 up from its changelog, its position is taken from its watermark row, and only then is it read and
 decided again: somebody else may have owned it in between, even if only for a moment. Those that
-this worker decided before come first, and are decided while the others are restored. Dying in
-between: nothing was decided of what was not caught up.
+this worker decided before are decided while the others are restored. Dying in between: nothing was
+decided of what was not caught up.
 """
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Final, Protocol
@@ -93,7 +93,8 @@ class Ownership:
         self._standby = standby
         self._executor = executor
         self._stores: dict[int, PartitionStore] = {}
-        self._decided: set[int] = set()  # Their stores have all, or all but the last moments.
+        self._at_hand: set[int] = set()
+        self._memory_bytes = cache_bytes  # Of each partition's decider.
         self._incarnation = Incarnation()
         self._topic_id = ""
 
@@ -123,51 +124,37 @@ class Ownership:
         self._topic_id = ids.pop(self._changelog)
         self._incarnation = Incarnation(ids, counts[self._changelog])
 
-    async def assignments(
-        self,
-        numbers: set[int],
-        membership: Membership,
-        hand_over: Callable[[], Awaitable[None]],
-    ) -> AsyncIterator[WorkerAssignment]:
-        """What is decided from now on: those of before at once, all when the others are restored.
+    def divide(self, numbers: set[int]) -> tuple[set[int], set[int]]:
+        """Let go of all other partitions; returns which of these are at hand, and the rest.
 
-        A state of ten million rows takes half a minute, and nobody else's requests wait for that.
-        `hand_over` ends the deciding of the first.
+        At hand is what this worker decided before, or has a standby copy of: it lacks the last
+        moments at most. The rest may take half a minute, for ten million rows.
         """
         for number in set(self._stores) - numbers:
             self._let_go(number, self._stores.pop(number))
-        self._decided &= numbers
+        self._at_hand &= numbers
         for number in numbers - set(self._stores):
             copy = None if self._standby is None else self._standby.take(number)
             if copy is not None:
                 self._stores[number] = copy
-                self._decided.add(number)  # As current as one of this worker's own.
-        if self._decided and self._decided != numbers:
-            yield await self._assign(set(self._decided), membership)
-            await self._restorer.restore(self._open_stores(numbers - self._decided), self._sources)
-            await hand_over()
-        assignment = await self._assign(numbers, membership)
-        self._decided = set(numbers)
-        self._watch_others()
-        yield assignment
+                self._at_hand.add(number)
+        self._memory_bytes = self._cache_bytes // max(1, len(numbers))
+        return set(self._at_hand), numbers - self._at_hand
 
-    async def _assign(self, numbers: set[int], membership: Membership) -> WorkerAssignment:
+    async def open(self, numbers: set[int]) -> dict[int, OwnedPartition]:
         """Restore the partitions and find their watermarks."""
-        stores = self._open_stores(numbers)
+        if not numbers:
+            return {}
+        for number in numbers - set(self._stores):
+            self._stores[number] = self._open_store(number)
+        stores = {number: self._stores[number] for number in numbers}
         brokers = await self._restorer.restore(stores, self._sources)
         if any(self._is_behind(number, brokers) for number in numbers):
             # What an old leader told, perhaps, that did not know yet that it was one.
             brokers = await self._restorer.restore(stores, self._sources)
-        memory_bytes = self._cache_bytes // max(1, len(numbers))
-        partitions = {
-            number: self._open(number, brokers, memory_bytes) for number in sorted(numbers)
-        }
-        return WorkerAssignment(membership, partitions)
-
-    def _open_stores(self, numbers: set[int]) -> dict[int, PartitionStore]:
-        for number in numbers - set(self._stores):
-            self._stores[number] = self._open_store(number)
-        return {number: self._stores[number] for number in numbers}
+        partitions = {number: self._open(number, brokers) for number in sorted(numbers)}
+        self._at_hand |= numbers
+        return partitions
 
     def _open_store(self, number: int) -> PartitionStore:
         return PartitionStore(
@@ -184,7 +171,7 @@ class Ownership:
         else:
             self._standby.watch(number, store)
 
-    def _watch_others(self) -> None:
+    def watch_others(self) -> None:
         """Keep a copy of every partition that others decide."""
         if self._standby is None:
             return
@@ -193,7 +180,7 @@ class Ownership:
                 self._standby.watch(number, self._open_store(number))
 
     def _open(
-        self, number: int, brokers: Mapping[tuple[str, int], SourceOffsets], memory_bytes: int
+        self, number: int, brokers: Mapping[tuple[str, int], SourceOffsets]
     ) -> OwnedPartition:
         store = self._stores[number]
         watermark = read_watermark(store.get(WATERMARK_KEY))
@@ -205,7 +192,11 @@ class Ownership:
         rows = PartitionRows(store, self._domain.group_length)
         checkpoint = None if watermark is None else watermark.checkpoint
         decider = self._domain.open(
-            number, self._incarnation.partitions, rows, checkpoint, memory_bytes=memory_bytes
+            number,
+            self._incarnation.partitions,
+            rows,
+            checkpoint,
+            memory_bytes=self._memory_bytes,
         )
         return OwnedPartition(
             number, store, rows, decider, positions, incarnation=self._incarnation
@@ -349,25 +340,41 @@ class EngineTableManager(TableManager):
         self._assigning = asyncio.get_running_loop().create_task(self._assign())
 
     async def _assign(self) -> None:
-        app = self.app
-        consumer = app.consumer
-        ownership: Ownership = app.ownership
-        generation = self._generation
         try:
-            await app.flow.hand_over()
-            membership = ownership.membership(generation, consumer.thread)
-            async for assignment in ownership.assignments(
-                set(self._assigned), membership, app.flow.hand_over
-            ):
-                if generation != self._generation or app.consumer_generation_id != generation:
-                    return
-                await self._begin(assignment)
+            await self.app.flow.hand_over()
+            await self._restore_and_begin(self._generation)
         except asyncio.CancelledError:
             raise
         except Exception as error:  # noqa: BLE001 - nothing may be decided on a state in doubt
             if self.should_stop:
                 return
             fail_stop("assignment failed", error)
+
+    async def _restore_and_begin(self, generation: int) -> None:
+        """Decide what is at hand at once, and the rest when it is restored, beside that."""
+        ownership: Ownership = self.app.ownership
+        membership = ownership.membership(generation, self.app.consumer.thread)
+        at_hand, rest = ownership.divide(set(self._assigned))
+        first, later = (at_hand, rest) if at_hand else (rest, set())
+        restoring = asyncio.ensure_future(ownership.open(later))
+        try:
+            assignment = WorkerAssignment(membership, await ownership.open(first))
+            if self._is_over(generation):
+                return
+            await self._begin(assignment)
+            more = await restoring
+        finally:
+            restoring.cancel()
+        if self._is_over(generation):
+            return
+        if more:
+            cycle: Cycle = self.app.flow
+            cycle.add(assignment, more)
+            log.info("deciding more", partitions=sorted(more), generation=generation)
+        ownership.watch_others()
+
+    def _is_over(self, generation: int) -> bool:
+        return generation != self._generation or self.app.consumer_generation_id != generation
 
     async def _begin(self, assignment: WorkerAssignment) -> None:
         app = self.app
@@ -376,10 +383,11 @@ class EngineTableManager(TableManager):
         cycle: Cycle = app.flow
         cycle.begin(assignment)
         await app._fetcher.maybe_start()  # noqa: SLF001 - as its recovery would
-        self.on_actives_ready()
-        self.on_standbys_ready()
-        app.on_rebalance_end()
-        self._ready.set()
+        if not self._ready.is_set():
+            self.on_actives_ready()
+            self.on_standbys_ready()
+            app.on_rebalance_end()
+            self._ready.set()
         log.info(
             "deciding", partitions=sorted(assignment.partitions), generation=assignment.generation
         )

@@ -66,12 +66,15 @@ class _Asked(NamedTuple):
 
 
 class SourceReader:
-    """Reads on from the positions of one assignment. All methods run on the loop of `brokers`."""
+    """Reads on from the positions of one assignment, and those added to it.
+
+    All methods run on the loop of `brokers`.
+    """
 
     def __init__(self, brokers: Brokers, positions: Mapping[TP, int]) -> None:
         self._brokers = brokers
+        self._begins = positions
         self._positions = dict(positions)  # What was read last is asked for last.
-        self._topics = {tp.topic for tp in positions}
         self._asked: dict[int, _Asked] = {}  # By node; of each, one at a time.
         self._looking: asyncio.Future[None] | None = None  # For who leads now.
         self._look_after = 0.0  # time.monotonic()
@@ -91,6 +94,8 @@ class SourceReader:
 
         """
         found: Found = {}
+        if len(self._begins) > len(self._positions):
+            self._positions = {**self._begins, **self._positions}
         if not self._positions:  # There are more workers than partitions.
             await asyncio.sleep(FETCH_WAIT_MS / 1000)
             return found
@@ -99,7 +104,7 @@ class SourceReader:
         without_leader = refused = ""
         answers: list[asyncio.Future[Any]] = []
         try:
-            await self._brokers.connect(self._topics)
+            await self._brokers.connect({tp.topic for tp in self._positions})
             without_leader = self._ask()
             answers += [asked.answer for asked in self._asked.values()]
             if answers:

@@ -59,7 +59,7 @@ class Assignment(Protocol):
 
     @property
     def positions(self) -> Mapping[TP, int]:
-        """Source partition to the offset to read from, as of the beginning."""
+        """Source partition to the offset to read from, as of its beginning; some may be added."""
         ...
 
     @property

@@ -117,7 +117,7 @@ def services(environment: Environment, logs: Path, name: str) -> list[Service]:
     """A worker, a view and a connector, each started by its command and told by environment."""
     ports = {room: free_port() for room in ("worker", "view", "connector")}
     words: dict[str, list[object]] = {
-        "worker": ["worker", "--data-dir", logs / f"worker-{name}", "--web-port", free_port()],
+        "worker": ["worker", "--data-dir", logs / f"worker-{name}"],
         "view": ["view", "run"],
         "connector": ["connector", "run", "--webhook", free_port(), "--name", name],
     }
@@ -453,7 +453,7 @@ def at_work(told_of: Callable[[str], Environment], logs: Path) -> Iterator[dict[
     """Worker, view and gateway, each as its own user."""
     ports = {room: free_port() for room in ("worker", "view", "gateway")}
     words: dict[str, list[object]] = {
-        "worker": ["--data-dir", logs / "worker-strict", "--web-port", free_port()],
+        "worker": ["--data-dir", logs / "worker-strict"],
         "view": ["run"],
         "gateway": [],
     }

@@ -159,10 +159,10 @@ def prepare(bootstrap: str, registry_url: str, plan: Plan) -> Wire:
     return Wire({number: record for record, number in ids.items()})
 
 
-def _worker_command(disk: Path, port: int) -> list[str]:
+def _worker_command(disk: Path, _port: int) -> list[str]:
     return [
         *(sys.executable, "-m", "holdfast", "worker"),
-        *("--data-dir", str(disk), "--web-port", str(port)),
+        *("--data-dir", str(disk)),
         *(() if disk.name == "worker-1" else ("--standby",)),
     ]
 

@@ -127,7 +127,7 @@ class Ground:
                     for at in range(records)
                 ]
             )
-        self.cycle.queued(2 * records, left_behind=left_behind)
+        self.cycle.queued(len(slices) * records, left_behind=left_behind)
         return Polled(self.assignment, slices, reached)
 
     async def committing(self) -> None:
@@ -271,6 +271,40 @@ def test_a_new_assignment_is_fetched_for_at_once(ground: Ground) -> None:
         assert ground.cycle.fetchable() is ground.assignment
 
     asyncio.run(play())
+
+
+def test_partitions_are_added_beside_a_transaction(ground: Ground) -> None:
+    """What it decided goes on counting, and they are read and decided like the others."""
+    partitions = dict(ground.assignment.partitions)
+    added = {1: partitions.pop(1)}
+    ground.assignment = WorkerAssignment(ground.assignment.membership, partitions)
+    ground.cycle.begin(ground.assignment)
+
+    async def play() -> None:
+        await ground.cycle.take(ground.polled(SMALL))
+        await ground.committing()
+        ground.cycle.add(ground.assignment, added)
+        ground.writer.let.release(2)
+        await ground.fetchable()
+        await ground.cycle.take(ground.polled(SMALL))
+        await ground.fetchable()
+
+    assert ground.assignment.positions == {TP("requests", 0): 0}
+    asyncio.run(play())
+    assert ground.assignment.positions == {TP("requests", 0): 0, TP("requests", 1): 0}
+    assert [batch.offsets for batch in ground.writer.batches] == [
+        {("requests", 0): SMALL},
+        {("requests", 0): 2 * SMALL, ("requests", 1): SMALL},
+    ]
+
+
+def test_nothing_is_added_to_an_assignment_that_has_ended(ground: Ground) -> None:
+    """Its partitions are somebody else's, or restored once more."""
+    ended, partitions = ground.assignment, dict(ground.assignment.partitions)
+    ground.cycle.begin(WorkerAssignment(ended.membership, {0: partitions[0]}))
+    ground.cycle.add(ended, {1: partitions[1]})
+    assert ground.cycle.assignment is not None
+    assert set(ground.cycle.assignment.partitions) == {0}
 
 
 def test_an_assignment_of_nothing_ends_too(ground: Ground) -> None:

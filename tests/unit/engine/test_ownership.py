@@ -11,7 +11,6 @@ import pytest
 
 from processor.engine.cycle import WATERMARK_KEY, Incarnation, Watermark
 from processor.engine.faults import Fault
-from processor.engine.membership import Membership
 from processor.engine.ownership import Ownership
 from processor.engine.restore import POSITION_AGE_MS_MAX, SourceOffsets, start_offset
 from processor.engine.store import PartitionStore, Position, shared_cache
@@ -78,7 +77,7 @@ def opened(
             {WATERMARK_KEY: msgspec.msgpack.encode(watermark)}, Position(2, 0, "changelog-1")
         )
     ownership._stores[3] = store
-    partition = ownership._open(3, {(SOURCE, 3): source}, 1 << 20)
+    partition = ownership._open(3, {(SOURCE, 3): source})
     return partition.positions[SOURCE]
 
 
@@ -193,62 +192,33 @@ class Restores:
         }
 
 
-class Decisions:
-    """What is decided, and how often it was handed over."""
-
-    def __init__(self, ownership: Ownership) -> None:
-        self._ownership = ownership
-        self.numbers: list[set[int]] = []
-
-    async def assign(self, *numbers: int) -> None:
-        """As the table manager."""
-        membership = Membership("group", "member", 1, None)
-        async for one in self._ownership.assignments(set(numbers), membership, self.hand_over):
-            self.numbers.append(set(one.partitions))
-
-    async def hand_over(self) -> None:
-        """Nothing is decided for a moment."""
-        self.numbers.append(set())
-
-
 async def settled() -> None:
     """All that can run without what is waited for has run."""
     for _ in range(20):
         await asyncio.sleep(0)
 
 
-async def test_what_was_decided_before_goes_on_while_others_are_restored(tmp_path: Path) -> None:
-    """A survivor's own partitions do not wait for the state of those it takes over."""
-    restores = Restores(slow={2, 3})
-    ownership = ownership_of(tmp_path, restorer=restores)
-    decisions = Decisions(ownership)
-    await decisions.assign(0, 1)
-    assert decisions.numbers == [{0, 1}]
-    taking_over = asyncio.create_task(decisions.assign(0, 1, 2, 3))
-    await settled()
-    assert decisions.numbers == [{0, 1}, {0, 1}]
-    assert restores.begun[-1] == {2, 3}
-    restores.may_end.set()
-    await taking_over
-    assert decisions.numbers[2:] == [set(), {0, 1, 2, 3}]
-    assert restores.begun[-1] == {0, 1, 2, 3}  # What was decided meanwhile, and the positions.
+async def test_at_hand_is_what_was_opened_before_and_is_still_given(tmp_path: Path) -> None:
+    """What went to others meanwhile is not, nor what was never here."""
+    ownership = ownership_of(tmp_path, restorer=Restores(slow=set()))
+    assert ownership.divide({0, 1}) == (set(), {0, 1})
+    assert set(await ownership.open({0, 1})) == {0, 1}
+    assert ownership.divide({1, 2}) == ({1}, {2})
+    assert ownership.divide({0, 1}) == ({1}, {0})
 
 
-async def test_a_restore_that_was_interrupted_is_not_taken_for_one_that_ended(
-    tmp_path: Path,
-) -> None:
-    """The next assignment restores the same partitions again before it decides them."""
+async def test_a_restore_that_was_interrupted_is_not_at_hand(tmp_path: Path) -> None:
+    """The next assignment restores the same partition again, and nobody waits for it."""
     restores = Restores(slow={1})
     ownership = ownership_of(tmp_path, restorer=restores)
-    decisions = Decisions(ownership)
-    await decisions.assign(0)
+    ownership.divide({0})
+    await ownership.open({0})
     for _ in range(2):
-        interrupted = asyncio.create_task(decisions.assign(0, 1))
+        assert ownership.divide({0, 1}) == ({0}, {1})
+        interrupted = asyncio.create_task(ownership.open({1}))
         await settled()
-        assert decisions.numbers[-1] == {0}
         interrupted.cancel()
         await asyncio.wait([interrupted])
-    await decisions.assign(0)
-    await decisions.assign(2)
-    assert decisions.numbers[-1] == {2}
-    assert {0, 1} not in decisions.numbers
+    restores.may_end.set()
+    assert set(await ownership.open({1})) == {1}
+    assert ownership.divide({0, 1}) == ({0, 1}, set())

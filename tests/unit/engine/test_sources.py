@@ -223,6 +223,26 @@ def test_a_leader_that_moved_while_it_was_asked(told: Told) -> None:
     assert [asked.get(A) for asked in told.asked].count(10) == 2
 
 
+def test_partitions_that_are_added_are_read_too(told: Told) -> None:
+    """From where they begin; the others from where they are."""
+    begins = {A: 10}
+
+    async def play() -> list[Found]:
+        reader = SourceReader(cast("Brokers", told), begins)
+        told.answers = {
+            0: [well(A, batch(10, "a")), well(A, batch(11, "b")) | well(B, batch(5, "x"))]
+        }
+        told.leads = {A: 0, B: 0}
+        first = await read(reader)
+        begins[B] = 5
+        second = await read(reader)
+        reader.close()
+        return [first, second]
+
+    assert asyncio.run(play()) == [{A: ["a"]}, {A: ["b"], B: ["x"]}]
+    assert told.asked[-1] == {A: 11, B: 5}
+
+
 def test_without_partitions_it_waits(told: Told) -> None:
     """A worker more than there are partitions: others run on its loop meanwhile."""
 
