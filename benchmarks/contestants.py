@@ -15,7 +15,8 @@ from typing import Final, NamedTuple, Protocol
 from benchmarks import broker
 from benchmarks.broker import Produced, Progress
 from benchmarks.load import ORGANIZATION, Work
-from benchmarks.programs import Program, ProgramEndedError
+from benchmarks.origin import CHECKOUT
+from benchmarks.programs import CpuSampler, Program, ProgramEndedError
 from compose.ports import choose_port
 from schemas import topics
 from schemas.codec import Codec
@@ -23,7 +24,6 @@ from schemas.limits import QUANTITY_SCALE
 from schemas.messages import InventoryTransaction, MeasureChange
 from schemas.registry import SchemaIds
 
-CHECKOUT: Final = Path(__file__).resolve().parent.parent
 KSTREAMS: Final = Path(__file__).with_name("peers") / "kstreams"
 HEALTH_WITHIN_S: Final = 2.0
 BUILD_WITHIN_S: Final = 600.0
@@ -139,7 +139,7 @@ class Holdfast:
         return Program(
             f"worker {number}",
             argv,
-            log=site.folder / f"worker-{number}.log",
+            log=self.log(site, number),
             overrides={"PYTHONPATH": str(CHECKOUT)},
         )
 
@@ -151,6 +151,16 @@ class Holdfast:
     def disk(site: Site, number: int) -> Path:
         """Data folder of one worker."""
         return site.folder / f"worker-{number}"
+
+    @staticmethod
+    def databases(site: Site, number: int) -> Path:
+        """Where one worker of one process has a database a partition."""
+        return Holdfast.disk(site, number) / "tables"
+
+    @staticmethod
+    def log(site: Site, number: int) -> Path:
+        """Log of one worker, over all its starts."""
+        return site.folder / f"worker-{number}.log"
 
 
 def _answers(url: str) -> bool:
@@ -236,15 +246,19 @@ def build_kstreams(progress: Progress) -> None:
 
 def take_all(
     site: Site, contestant: KafkaContestant, topic: str, work: Work, progress: Progress
-) -> None:
-    """Let the contestant take all of `topic` as it is now, then stop it; not measured."""
+) -> float:
+    """Let the contestant take all of `topic` as it is now, then stop it; its most memory in MiB."""
     programs = contestant.start(site, work)
     try:
-        with broker.GroupProgress(site.bootstrap, contestant.group, topic, work.partitions) as left:
+        with (
+            CpuSampler([program.pid for program in programs]) as sampler,
+            broker.GroupProgress(site.bootstrap, contestant.group, topic, work.partitions) as left,
+        ):
             left.wait(programs, progress, f"taking {topic}")
     finally:
         for program in programs:
             program.stop()
+    return sampler.resident_mib_max
 
 
 KAFKA_PEERS: Final[dict[str, Callable[[], list[KafkaContestant]]]] = {

@@ -1,18 +1,20 @@
 """A backlog drained: all requests are in the topic before the first decision.
 
-The rate is what was answered after the first append of results, over the time from that append to
-the last, by the broker's own clock. So neither start-up nor the first batch counts. A percentile is
-the time from the first append until that share of the backlog was answered: what a burst waits.
+The rate is that of the second half of the backlog: from the append at which half was answered to
+the last, by the broker's own clock. So neither start-up nor a warm-up counts. A percentile is the
+time from the first append until that share of the backlog was answered: what a burst waits.
 """
 
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from benchmarks import broker, check
+import msgspec
+
+from benchmarks import backlog, broker, check
 from benchmarks.broker import Produced, Progress
 from benchmarks.check import Answer
 from benchmarks.contestants import KafkaContestant, Site, take_all
-from benchmarks.figures import Extra, Run, percentiles
+from benchmarks.figures import Extra, Run
 from benchmarks.ground import Ground
 from benchmarks.load import ORGANIZATION, Work
 from benchmarks.programs import CpuSampler
@@ -21,9 +23,10 @@ from schemas.limits import QUANTITY_SCALE
 from schemas.messages import LineDetail, RequestLine, ReservationRequest
 
 METHOD: Final = (
-    "all requests preloaded; rate = results after the first append / time from first to last "
-    "append (broker's LogAppendTime); percentiles = time from the first append until that share "
-    "was answered; CPU of the deciding process tree over that span; answers replayed"
+    "all requests preloaded; rate and CPU of the second half: results / time from the append at "
+    "which half was answered to the last (broker's LogAppendTime), CPU of the deciding process "
+    "tree over that span; whole_per_s and whole_cpu_us from the first append; percentiles = time "
+    "from the first append until that share was answered; answers replayed"
 )
 
 
@@ -60,6 +63,12 @@ def answers(site: Site, partitions: int) -> Iterator[Answer]:
         )
 
 
+def checked(site: Site, work: Work) -> tuple[dict[str, Answer], int]:
+    """Answers by request id and how many were accepted; WrongAnswerError if any is wrong."""
+    by_id = check.once_each(work, answers(site, work.partitions))
+    return by_id, check.replay(work, by_id)
+
+
 def run(
     ground: Ground,
     contestant: KafkaContestant,
@@ -81,12 +90,13 @@ def run(
     with ground.fresh(work.partitions) as here:
         contestant.prepare(here, work, report)
         records = request_records(here, work)
+        extra: Extra = {}
         if already:
             preload(here, records[:already], report)
-            take_all(here, contestant, topics.REQUESTS, work, report)
+            making_mib = take_all(here, contestant, topics.REQUESTS, work, report)
+            extra = {"already": already, "resident_making_mib": making_mib}
         preload(here, records[already:], report)
         del records
-        extra: Extra = {"already": already}
         if already:
             extra["compacted_s"] = ground.settle(report)
         programs = contestant.start(here, work)
@@ -102,27 +112,21 @@ def run(
             for program in programs:
                 program.stop()
         report("checking the answers", 0, 1)
-        by_id = check.once_each(work, answers(here, work.partitions))
-        accepted = check.replay(work, by_id)
+        by_id, accepted = checked(here, work)
     measured = [by_id[ask.request_id].appended_ms for ask in work.asks[already:]]
-    return figures(contestant.name, measured, cpu, {"accepted": accepted, **extra})
+    return figures(contestant.name, measured, cpu, extra={"accepted": accepted, **extra})
 
 
-def figures(name: str, appended_ms: list[int], cpu: CpuSampler, extra: Extra) -> Run:
-    """Figures of a drained backlog from the append times of its results."""
-    first, last = min(appended_ms), max(appended_ms)
-    counted = sum(1 for at_ms in appended_ms if at_ms > first)
-    seconds = (last - first) / 1000
-    p50, p95, p99 = percentiles([at_ms - first for at_ms in appended_ms])
-    return Run(
-        contestant=name,
-        decisions=len(appended_ms),
-        seconds=seconds,
-        decisions_per_s=round(counted / seconds, 1) if seconds else 0.0,
-        cpu_us_per_decision=round(cpu.between_s(first, last) * 1e6 / max(1, counted), 2),
-        p50_ms=p50,
-        p95_ms=p95,
-        p99_ms=p99,
-        resident_mib=round(cpu.resident_bytes_max / 2**20, 1),
-        extra=extra,
-    )
+def figures(
+    name: str,
+    appended_ms: Sequence[int],
+    cpu: CpuSampler,
+    *,
+    extra: Extra | None = None,
+    after: float = 0.5,
+) -> Run:
+    """Figures of a drained backlog from the append times of its results; see `backlog.figures`."""
+    first_ms = min(appended_ms)
+    waited_ms = [at_ms - first_ms for at_ms in appended_ms]
+    run = backlog.figures(name, appended_ms, waited_ms, cpu, extra=extra, after=after)
+    return msgspec.structs.replace(run, resident_mib=cpu.resident_mib_max)

@@ -1,107 +1,93 @@
 """Fail-over: one of two workers is killed under a steady load; the other takes over.
 
-The stall is the longest time any request waited for its answer, counted from its due instant. The
-part beyond the session timeout is ours: before that nobody can know that the worker is dead.
+The stall is the longest time any request waited for its answer. The part beyond the session timeout
+is ours: before that nobody can know that the worker is dead. Without standbys the survivor has
+nothing of the other's partitions on its disk, as on a machine of its own: it restores all of them.
 """
 
-import threading
+import shutil
+from pathlib import Path
 from typing import Final
 
-from benchmarks import check, drain
+from benchmarks import drain, steady, worker_log
 from benchmarks.broker import Progress
-from benchmarks.contestants import Holdfast, Site, take_all
-from benchmarks.figures import Run, percentiles
+from benchmarks.contestants import Holdfast, Site
+from benchmarks.figures import Extra, Run
 from benchmarks.ground import Ground
-from benchmarks.load import Work, spread
-from benchmarks.openloop import LEAD_S, OpenLoop, Timing
+from benchmarks.load import Work
+from benchmarks.openloop import Timing
 from benchmarks.programs import wait_until
-from schemas import topics
+from benchmarks.steady import ANSWER_WITHIN_S, SESSION_TIMEOUT_MS, Steady
 
-SESSION_TIMEOUT_MS: Final = 6_000
-KILL_AFTER_S: Final = 8.0  # The rebalance of the second worker's start is over by then.
-ANSWER_WITHIN_S: Final = 120.0
-RATE_MAX: Final = 2_000  # What the survivor must catch up with is not the question here.
-SECONDS_MIN: Final = 30  # Before the kill, the session timeout, and the time after.
 METHOD: Final = (
     "two workers, steady load, kill -9 of one; time from the instant a request was due to its "
     "answer being readable; stall_beyond_session_s = the longest, less the session timeout of 6 s; "
-    "answers replayed"
+    "without standby the survivor's disk has nothing of the other's partitions, and restored_rows "
+    "are the changelog records that it then read; answers replayed"
 )
 
 
-def run(
-    ground: Ground,
-    progress: Progress,
-    *,
-    requests: int,
-    rate: int,
-    seconds: int,
-    partitions: int,
-    standby: bool = False,
-) -> Run:
-    """Fill the state with `requests`, then kill one of two workers under `rate`.
+def run(ground: Ground, progress: Progress, load: Steady, *, standby: bool = False) -> Run:
+    """Fill the state, then kill one of two workers under load.
 
     With `standby` each keeps copies of the other's partitions.
     """
-    whole = spread(requests + rate * seconds, partitions)
-    state = whole._replace(asks=whole.asks[:requests])
-    paced = whole._replace(asks=whole.asks[requests:])
+    whole = load.whole()
     ours = Holdfast(workers=2, session_timeout_ms=SESSION_TIMEOUT_MS, standby=standby)
 
     def report(what: str, done: int, of: int) -> None:
         progress(f"failover: {what}", done, of)
 
     report("making topics", 0, 1)
-    with ground.fresh(partitions) as site:
-        ours.prepare(site, whole, report)
-        records = drain.request_records(site, state)
-        drain.preload(site, records, report)
-        take_all(site, ours, topics.REQUESTS, state, report)
+    with ground.fresh(load.partitions) as site:
+        paced = steady.fill(site, ours, whole, load, report)
         report("killing a worker under load", 0, 1)
-        timings = _kill_one(site, ours, paced, rate)
-        answers = check.once_each(whole, drain.answers(site, partitions))
-        check.replay(whole, answers)
-    return _figures(ours.name, timings, rate, standby=standby)
+        timings, restored_rows = _kill_one(site, ours, paced, load.rate, standby=standby)
+        drain.checked(site, whole)
+    if not standby:
+        steady.check_restored(restored_rows, whole, load)
+    extra: Extra = {"standby": str(standby).lower(), "restored_rows": restored_rows}
+    run = steady.figures(ours.name, timings, load.rate, extra)
+    beyond_s = float(run.extra["stall_s"]) - SESSION_TIMEOUT_MS / 1000
+    run.extra["stall_beyond_session_s"] = round(beyond_s, 3)
+    return run
 
 
-def _kill_one(site: Site, ours: Holdfast, paced: Work, rate: int) -> list[Timing]:
-    records = drain.request_records(site, paced)
-    numbers = {ask.request_id.encode(): number for number, ask in enumerate(paced.asks)}
+def _kill_one(
+    site: Site, ours: Holdfast, paced: Work, rate: int, *, standby: bool
+) -> tuple[list[Timing], int]:
+    """Timings of all requests, and the changelog records that the survivor read after the kill."""
+    for number in (1, 2):
+        ours.log(site, number).unlink()  # It tells of the preparation.
     programs = ours.start(site, paced)
     victim, survivor = programs
-    timer = threading.Timer(LEAD_S + KILL_AFTER_S, victim.kill)
-    loop = OpenLoop(site, paced.partitions, rate)
     try:
         wait_until(
-            ours.all_ready, within_s=ANSWER_WITHIN_S, what="both workers ready", alive=programs
+            lambda: ours.all_ready() and _is_shared(victim.log, survivor.log, paced.partitions),
+            within_s=ANSWER_WITHIN_S,
+            what="both workers decide",
+            alive=programs,
         )
-        timer.start()
-        return loop.run(records, numbers, lambda: [survivor], within_s=ANSWER_WITHIN_S)
+        if not standby:
+            forget_others(ours.databases(site, 2), worker_log.deciding(survivor.log))
+        before, _ = worker_log.restored(survivor.log)
+        timings = steady.send(site, paced, rate, victim.kill, lambda: [survivor])
+        after, _ = worker_log.restored(survivor.log)
     finally:
-        timer.cancel()
         for program in programs:
             program.stop()
-        loop.close()
+    return timings, after - before
 
 
-def _figures(name: str, timings: list[Timing], rate: int, *, standby: bool) -> Run:
-    timings = [timing for timing in timings if timing.number >= rate * (KILL_AFTER_S - 1)]
-    p50, p95, p99 = percentiles([timing.took_ms for timing in timings])
-    stall_s = max(timing.took_ms for timing in timings) / 1000
-    first_s = min(timing.due_s for timing in timings)
-    seconds = max(timing.read_s for timing in timings) - first_s
-    return Run(
-        contestant=name,
-        decisions=len(timings),
-        seconds=round(seconds, 3),
-        decisions_per_s=round(len(timings) / seconds, 1),
-        p50_ms=p50,
-        p95_ms=p95,
-        p99_ms=p99,
-        extra={
-            "rate": rate,
-            "standby": str(standby).lower(),
-            "stall_s": round(stall_s, 3),
-            "stall_beyond_session_s": round(stall_s - SESSION_TIMEOUT_MS / 1000, 3),
-        },
-    )
+def _is_shared(one: Path, other: Path, partitions: int) -> bool:
+    """Whether the two workers decide all partitions, each by one of them."""
+    shares = worker_log.deciding(one), worker_log.deciding(other)
+    return sorted([*shares[0], *shares[1]]) == list(range(partitions))
+
+
+def forget_others(databases: Path, own: set[int]) -> None:
+    """Delete the databases of all partitions but `own`, which alone are open."""
+    kept = {f"stock-{number}.db" for number in own}
+    for folder in databases.glob("stock-*.db"):
+        if folder.name not in kept:
+            shutil.rmtree(folder)

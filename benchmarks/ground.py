@@ -32,6 +32,7 @@ RETRY_S: Final = 0.25
 CLEANER: Final = "kafka-log-clean"  # The broker's thread that compacts, as Linux calls it.
 CLEANER_SHARE_MAX: Final = 0.05  # Of a core: with less it has nothing to do for now.
 CLEANER_LOOK_S: Final = 5.0
+QUIET_LOOKS: Final = 3  # In a row: between two logs it rests a moment.
 CLEANED_WITHIN_S: Final = 900.0
 
 
@@ -76,14 +77,13 @@ class Ground:
         assert pid is not None
         start = time.monotonic()
         used_s = thread_cpu_s(pid, CLEANER)
-        waited_s = 0.0
-        while waited_s < CLEANED_WITHIN_S:
+        waited_s, quiet = 0.0, 0
+        while quiet < QUIET_LOOKS and waited_s < CLEANED_WITHIN_S:
             progress("the broker compacts its logs", int(waited_s), int(CLEANED_WITHIN_S))
             time.sleep(CLEANER_LOOK_S)
             waited_s = time.monotonic() - start
             before_s, used_s = used_s, thread_cpu_s(pid, CLEANER)
-            if used_s - before_s < CLEANER_SHARE_MAX * CLEANER_LOOK_S:
-                break
+            quiet = quiet + 1 if used_s - before_s < CLEANER_SHARE_MAX * CLEANER_LOOK_S else 0
         return round(waited_s)
 
     def _addresses(self) -> tuple[str, str]:

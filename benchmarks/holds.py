@@ -17,7 +17,8 @@ EMPTY: Final = 1_000  # Live holds that count as none.
 METHOD: Final = (
     f"as spread, after {EMPTY:,} and after `--live` holds were made by real requests, the broker "
     "had compacted what they left (it took compacted_s) and the worker was started again; the "
-    "figure is the last one's, rate_N that after N holds"
+    "figure is the last one's, rate_N that after N holds; resident_making_mib: its most memory "
+    "while the holds were made"
 )
 
 

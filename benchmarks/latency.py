@@ -7,7 +7,7 @@ load generator's own producer adds; and from its append to the topic, which is o
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from benchmarks import broker, check, drain
+from benchmarks import broker, drain
 from benchmarks.broker import Produced, Progress
 from benchmarks.contestants import KafkaContestant, Site
 from benchmarks.figures import Run, percentiles
@@ -65,7 +65,7 @@ def run(
         finally:
             for program in programs:
                 program.stop()
-        _check(site, work)
+        drain.checked(site, work)
         appended_ms = _appended_ms(site, records, partitions)
     return _figures(contestant.name, counted, appended_ms[-len(counted) :], cpu, rate)
 
@@ -100,10 +100,6 @@ def stages(
         yield loop.run(sent, numbers, lambda: programs, within_s=ANSWER_WITHIN_S)
 
 
-def _check(site: Site, work: Work) -> None:
-    check.replay(work, check.once_each(work, drain.answers(site, work.partitions)))
-
-
 def _appended_ms(site: Site, records: Sequence[Produced], partitions: int) -> list[int]:
     """When each record was appended, by the broker's clock; there are ticks among them."""
     numbers = {record.value: number for number, record in enumerate(records)}
@@ -133,7 +129,7 @@ def _figures(
         p50_ms=p50,
         p95_ms=p95,
         p99_ms=p99,
-        resident_mib=round(cpu.resident_bytes_max / 2**20, 1),
+        resident_mib=cpu.resident_mib_max,
         extra={
             "rate": rate,
             "append_p50_ms": append_p50,

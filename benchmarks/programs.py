@@ -150,7 +150,7 @@ class CpuSampler:
         self._pids = pids
         self._times_ms: list[float] = []
         self._cpu_s: list[float] = []
-        self.resident_bytes_max = 0
+        self._resident_bytes_max = 0
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._sample, daemon=True, name="cpu-sampler")
 
@@ -167,10 +167,15 @@ class CpuSampler:
         while not self._ended.is_set():
             if len(self._times_ms) % self.SAMPLES_PER_TREE == 0:
                 tree = [member for pid in self._pids for member in tree_of(pid)]
-                self.resident_bytes_max = max(self.resident_bytes_max, resident_bytes(tree))
+                self._resident_bytes_max = max(self._resident_bytes_max, resident_bytes(tree))
             self._times_ms.append(time.time() * 1000)
             self._cpu_s.append(cpu_s(tree))
             self._ended.wait(self.PERIOD_S)
+
+    @property
+    def resident_mib_max(self) -> float:
+        """Most resident memory of the processes together that was seen."""
+        return round(self._resident_bytes_max / 2**20, 1)
 
     def between_s(self, start_ms: float, end_ms: float) -> float:
         """CPU seconds used between two wall times, interpolated between samples."""

@@ -149,7 +149,7 @@ def _figures(name: str, seen: _Seen, expired: list[_Expired]) -> Run:
         p50_ms=p50,
         p95_ms=p95,
         p99_ms=p99,
-        resident_mib=round(seen.cpu.resident_bytes_max / 2**20, 1),
+        resident_mib=seen.cpu.resident_mib_max,
         extra={
             "even_p99_ms": percentiles(even_ms)[2],
             "first_ms": round(min(late_ms), 1),

@@ -262,6 +262,6 @@ def _figures(measured: list[tuple[float, float]], cpu: CpuSampler, extra: Extra,
         p50_ms=p50,
         p95_ms=p95,
         p99_ms=p99,
-        resident_mib=round(cpu.resident_bytes_max / 2**20, 1),
+        resident_mib=cpu.resident_mib_max,
         extra={"rate": rate, "max_lag_ms": round(max(lags_ms), 1), **extra},
     )
