@@ -4,16 +4,23 @@ The replay knows one counter for each stock leaf and nothing of the contestants'
 for loads whose supply and requests are all at the leaf: then the coarser levels never bind.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
-from benchmarks.load import Ask, Work
+from benchmarks.load import PIECES, Ask, Work
 from schemas.codes import Code
 from schemas.limits import QUANTITY_SCALE
 
+PIECES_MAX = max(PIECES)
 
-class WrongAnswerError(Exception):
-    """A contestant answered wrongly, twice, or not at all: its run gives no figure."""
+
+class NoFigureError(Exception):
+    """A run gives no figure; the message says why."""
+
+
+class WrongAnswerError(NoFigureError):
+    """A contestant answered wrongly, twice, or not at all."""
 
 
 class Answer(NamedTuple):
@@ -69,24 +76,52 @@ def _expected(ask: Ask, free: list[int]) -> tuple[int, int, int]:
     return Code.ACCEPTED, quantity, free[ask.leaf]
 
 
-def totals(work: Work, *, reserved: Mapping[int, int], held: int, records: int) -> None:
-    """For a contestant that keeps no order: nothing lost, doubled, oversold or refused in vain.
+class Books(NamedTuple):
+    """What a contestant that keeps no order has in the end, by leaf index.
 
-    Args:
-        work: the load.
-        reserved: leaf index to pieces reserved, as the contestant's counters say in the end.
-        held: pieces of all its reservation records together.
-        records: reservation records, or answers.
+    Attributes:
+        reserved: pieces, as its counters say.
+        held: pieces of its reservation records together.
+        accepted: number of records of requests that were accepted.
+        refused: number of records of those that were not.
 
     """
+
+    reserved: Counter[int]
+    held: Counter[int]
+    accepted: Counter[int]
+    refused: Counter[int]
+
+
+def totals(work: Work, books: Books, *, as_asked: bool) -> None:
+    """For a contestant that keeps no order: nothing lost, doubled, oversold or refused in vain.
+
+    With `as_asked` the contestant was given the very requests of `work`; else it drew leaves and
+    pieces for as many of its own.
+    """
+    records = books.accepted.total() + books.refused.total()
     if records != len(work.asks):
         raise WrongAnswerError(f"{work.name}: {records} answers to {len(work.asks)} requests")
-    if sum(reserved.values()) != held:
-        raise WrongAnswerError(
-            f"{work.name}: counters say {sum(reserved.values())} pieces, records {held}"
-        )
-    oversold = [leaf for leaf, pieces in reserved.items() if pieces > work.supply]
-    if oversold:
-        raise WrongAnswerError(f"{work.name}: {len(oversold)} stock keys oversold")
-    if held < len(work.asks) and work.supply >= 3 * len(work.asks):  # Of three pieces at most.
-        raise WrongAnswerError(f"{work.name}: {held} pieces for {len(work.asks)} that all fit")
+    asked = Counter[int]()
+    if as_asked:
+        for ask in work.asks:
+            asked[ask.leaf] += ask.quantity
+    for leaf in {leaf for of in (*books, asked) for leaf in of}:
+        if fault := _fault(work.supply, books, leaf, asked[leaf] if as_asked else None):
+            raise WrongAnswerError(f"{work.name}: stock key {leaf}: {fault}")
+
+
+def _fault(supply: int, books: Books, leaf: int, asked: int | None) -> str:
+    """What is wrong with one leaf; empty when nothing is. `asked`: pieces, where they are known."""
+    reserved, held, accepted, refused = (of[leaf] for of in books)
+    if reserved != held:
+        return f"counters say {reserved} pieces, records {held}"
+    if reserved > supply:
+        return f"oversold, {reserved} of {supply}"
+    if refused and supply - reserved >= PIECES_MAX:
+        return f"{refused} were refused, and {supply - reserved} are free"
+    if not accepted <= held <= accepted * PIECES_MAX:
+        return f"{held} pieces for {accepted} that were accepted"
+    if asked is not None and not refused and held != asked:
+        return f"{held} pieces are held of {asked} that all fit"
+    return ""

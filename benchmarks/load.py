@@ -18,6 +18,7 @@ LOCATIONS: Final = 16
 PRODUCTS: Final = 1_000
 SEED: Final = 20_260_801
 ZIPF_EXPONENT: Final = 1.1
+PIECES: Final = (1, 2, 3)  # Of one request.
 
 
 class Leaf(NamedTuple):
@@ -101,7 +102,7 @@ def _zipf(requests: int, among: int, chance: random.Random) -> list[int]:
 
 
 def _asks(name: str, chosen: Sequence[int], chance: random.Random) -> list[Ask]:
-    pieces = chance.choices((1, 2, 3), k=len(chosen))
+    pieces = chance.choices(PIECES, k=len(chosen))
     return [
         Ask(f"{name}-{index:08}", leaf, quantity)
         for index, (leaf, quantity) in enumerate(zip(chosen, pieces, strict=True))

@@ -2,11 +2,14 @@
 
 Holds to be offset, released and extended are made before, one for every such record, since a hold
 has no id before it was answered. The two source topics are decided side by side, so their order
-between each other is open; the load is made such that no outcome depends on it.
+between each other is open; the load is made such that no outcome depends on it. A worker takes as
+much of the one as of the other while it has both, so the shares are those of the whole drain, and
+not of its second half.
 """
 
 import random
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from typing import Final, NamedTuple
 
 from benchmarks import broker, drain
@@ -21,6 +24,7 @@ from schemas import topics
 from schemas.codes import Code
 from schemas.limits import QUANTITY_SCALE
 from schemas.messages import (
+    InventoryEvent,
     InventoryTransaction,
     LineDetail,
     MeasureChange,
@@ -39,7 +43,8 @@ SHARES: Final = {
 EXTEND_MS: Final = 3_600_000
 METHOD: Final = (
     "as spread, with 70 % RESERVE, 15 % on-hand changes, 10 % offsets of existing holds, 5 % "
-    "RELEASE or EXTEND of existing holds, over both source topics; every outcome checked"
+    "RELEASE or EXTEND of existing holds, over both source topics; rate and CPU of the whole, from "
+    "the first append, since the second half has other shares; every outcome checked"
 )
 TAKES_A_HOLD: Final = frozenset({"OFFSET", "RELEASE", "EXTEND"})
 
@@ -53,12 +58,22 @@ class Hold(NamedTuple):
     reservation_id: str
 
 
+class Outcome(NamedTuple):
+    """How a record ended: the code, and the quantity where one is told, in units of 10^-6.
+
+    Of a request that is what its line reserved or gave back, of an offset what it took.
+    """
+
+    code: int
+    quantity: int = 0
+
+
 class Load(NamedTuple):
-    """Records of both topics, and the code each must end with, by its id."""
+    """Records of both topics, and how each must end, by its id."""
 
     requests: list[Produced]
     transactions: list[Produced]
-    expected: dict[str, Code]
+    expected: dict[str, Outcome]
 
 
 def run(ground: Ground, progress: Progress, *, requests: int, partitions: int) -> Run:
@@ -84,7 +99,7 @@ def run(ground: Ground, progress: Progress, *, requests: int, partitions: int) -
         )
         cpu = _drain(site, ours, work, report)
         appended_ms = _outcomes(site, work, load)
-    return drain.figures(ours.name, appended_ms, cpu, {})
+    return drain.figures(ours.name, appended_ms, cpu, after=0.0)
 
 
 def _holds(site: Site, work: Work) -> list[Hold]:
@@ -115,15 +130,21 @@ def _load(
             hold = next(holds)
         else:
             hold = Hold(chance.choice(work.leaves), chance.randint(1, 3), "", "")
+        load.expected[record_id] = _expected(kind, hold)
         if kind in {"ON_HAND", "OFFSET"}:
             value = site.codec.encode_transaction(_transaction(record_id, kind, hold))
             load.transactions.append(Produced(hold.leaf.key, value, hold.leaf.partition))
-            load.expected[record_id] = Code.APPLIED if kind == "ON_HAND" else Code.OFFSET_APPLIED
         else:
             value = site.codec.encode_request(_request(record_id, kind, hold))
             load.requests.append(Produced(hold.leaf.key, value, hold.leaf.partition))
-            load.expected[record_id] = Code.ACCEPTED
     return load
+
+
+def _expected(kind: str, hold: Hold) -> Outcome:
+    if kind == "ON_HAND":
+        return Outcome(Code.APPLIED)
+    code = Code.OFFSET_APPLIED if kind == "OFFSET" else Code.ACCEPTED
+    return Outcome(code, hold.pieces * QUANTITY_SCALE)
 
 
 def _request(record_id: str, kind: str, hold: Hold) -> ReservationRequest:
@@ -179,14 +200,14 @@ def _drain(site: Site, ours: Holdfast, work: Work, progress: Progress) -> CpuSam
 def _outcomes(site: Site, work: Work, load: Load) -> list[int]:
     """Append time of every outcome; WrongAnswerError unless each is there once and as expected."""
     appended_ms: dict[str, int] = {}
-    for record_id, code, at_ms in _decided(site, work):
+    for record_id, outcome, at_ms in _decided(site, work):
         if record_id not in load.expected:
             continue  # Of the preparation.
         if record_id in appended_ms:
             raise WrongAnswerError(f"mixed: {record_id} was decided twice")
-        if code != load.expected[record_id]:
+        if outcome != load.expected[record_id]:
             raise WrongAnswerError(
-                f"mixed: {record_id} ended with {code}, expected {load.expected[record_id]!r}"
+                f"mixed: {record_id} ended with {outcome}, expected {load.expected[record_id]}"
             )
         appended_ms[record_id] = at_ms
     if len(appended_ms) != len(load.expected):
@@ -196,12 +217,27 @@ def _outcomes(site: Site, work: Work, load: Load) -> list[int]:
     return list(appended_ms.values())
 
 
-def _decided(site: Site, work: Work) -> Iterator[tuple[str, int, int]]:
-    """Id, code and append time of every decision."""
+def _decided(site: Site, work: Work) -> Iterator[tuple[str, Outcome, int]]:
+    """Id, outcome and append time of every decision."""
     for message in broker.read_all(site.bootstrap, topics.RESULTS, work.partitions):
         result = site.codec.decode_result(message.value())
-        yield result.request_id, result.code, message.timestamp()[1]
-    for message in broker.read_all(site.bootstrap, topics.EVENTS, work.partitions):
-        event = site.codec.decode_event(message.value())
-        if event.event_type == "TRANSACTION":
-            yield event.source_id, event.code, message.timestamp()[1]
+        (line,) = result.lines
+        yield result.request_id, Outcome(result.code, line.quantity), message.timestamp()[1]
+    read = broker.read_all(site.bootstrap, topics.EVENTS, work.partitions)
+    yield from transactions(
+        (site.codec.decode_event(one.value()), one.timestamp()[1]) for one in read
+    )
+
+
+def transactions(
+    events: Iterable[tuple[InventoryEvent, int]],
+) -> list[tuple[str, Outcome, int]]:
+    """Id, outcome and append time of every transaction; what it took is told by another event."""
+    taken = Counter[str]()
+    ended: list[tuple[str, int, int]] = []
+    for event, at_ms in events:
+        if event.event_type == "OFFSET_APPLIED":
+            taken[event.source_id] += event.quantity
+        elif event.event_type == "TRANSACTION":
+            ended.append((event.source_id, event.code, at_ms))
+    return [(one, Outcome(code, taken[one]), at_ms) for one, code, at_ms in ended]

@@ -2,8 +2,8 @@
 
 pgbench drives it, the database's own client in C with prepared statements, so that no client of
 ours holds it back. One request a transaction, or set-based batches of 500; 8, 32 or 64 clients.
-fsync is on, as it is by default. The requests follow the load's distribution; the check is on
-totals.
+fsync is on, as it is by default. The requests follow the load's distribution; the check is on what
+every stock key has in the end.
 """
 
 import csv
@@ -11,14 +11,16 @@ import io
 import subprocess
 import tempfile
 import time
+from collections import Counter
 from pathlib import Path
 from typing import Final, Self
 
 import msgspec
 
+from benchmarks import backlog
 from benchmarks.broker import Progress
-from benchmarks.check import totals
-from benchmarks.figures import Run, percentiles
+from benchmarks.check import Books, totals
+from benchmarks.figures import Run
 from benchmarks.load import ZIPF_EXPONENT, Work
 from benchmarks.programs import CpuSampler
 from compose.postgres_server import PostgresServer
@@ -31,12 +33,20 @@ CLIENTS: Final = (8, 32, 64)
 BATCH_CLIENTS: Final = 2
 BATCH_REQUESTS: Final = 500
 RUN_WITHIN_S: Final = 600.0
+REQUESTS_MAX: Final = 100_000
+HOT_REQUESTS_MAX: Final = 20_000  # On one row these take as long.
 # Its defaults are for a small machine; these are what its manual advises for one like this.
 TUNING: Final = ("shared_buffers=1GB", "max_wal_size=8GB", "max_connections=200")
 CHOICE: Final = {
     "zipf": f"random_zipfian(1, :leaves, {ZIPF_EXPONENT}) - 1",
     "hot": "0",
 }
+
+
+RECORDS: Final = (
+    "SELECT leaf, sum(quantity), count(*) FILTER (WHERE code = 1), "
+    "count(*) FILTER (WHERE code <> 1) FROM reservation GROUP BY leaf;"
+)
 
 
 class Database:
@@ -90,8 +100,6 @@ class Database:
 class PostgresPeer:
     """One request a transaction from `clients`, or batches when `batched`."""
 
-    requests_max = 20_000  # On one hot row that takes a quarter of a minute.
-
     def __init__(self, *, clients: int = CLIENTS[1], batched: bool = False) -> None:
         self._clients = BATCH_CLIENTS if batched else clients
         self._batched = batched
@@ -121,7 +129,11 @@ class PostgresPeer:
                 )
                 end = time.time()
             self._check(database, work)
-            return self._figures(work, cpu, log, start, end)
+            return self._figures(cpu, log, start, end)
+
+    def requests_max(self, profile: str) -> int:
+        """Requests after which its rate is known."""
+        return HOT_REQUESTS_MAX if profile == "hot" else REQUESTS_MAX
 
     def _whole(self, work: Work) -> Work:
         """Every client runs as many transactions as the others."""
@@ -159,34 +171,28 @@ class PostgresPeer:
             f"SELECT reserve('{work.name}-' || :client_id || '-' || :n, :leaf, :pieces);\n"
         )
 
-    @staticmethod
-    def _check(database: Database, work: Work) -> None:
-        lines = database.psql("SELECT leaf, reserved FROM stock WHERE reserved > 0;").split()
-        pairs = (line.split(",") for line in lines)
-        reserved = {int(leaf): int(pieces) for leaf, pieces in pairs}
-        records, held = database.psql("SELECT count(*), sum(quantity) FROM reservation;").split(",")
-        totals(work, reserved=reserved, held=int(held), records=int(records))
+    def _check(self, database: Database, work: Work) -> None:
+        """Read every counter and record back; only of the batches the requests are known here."""
+        books = Books(Counter(), Counter(), Counter(), Counter())
+        for line in database.psql("SELECT leaf, reserved FROM stock WHERE reserved > 0;").split():
+            leaf, pieces = map(int, line.split(","))
+            books.reserved[leaf] = pieces
+        for line in database.psql(RECORDS).split():
+            leaf, pieces, accepted, refused = map(int, line.split(","))
+            books.held[leaf], books.accepted[leaf], books.refused[leaf] = pieces, accepted, refused
+        totals(work, books, as_asked=self._batched)
 
-    def _figures(self, work: Work, cpu: CpuSampler, log: Path, start: float, end: float) -> Run:
+    def _figures(self, cpu: CpuSampler, log: Path, start: float, end: float) -> Run:
         lines = [
             line.split()
             for path in log.parent.glob("log.*")
             for line in path.read_text(encoding="ascii").splitlines()
         ]
         # Fields: client, number, latency in µs, script, end in s, and its µs.
-        ends = [int(line[4]) + int(line[5]) / 1e6 for line in lines]
-        first = min(ended - int(line[2]) / 1e6 for ended, line in zip(ends, lines, strict=True))
-        seconds = max(ends) - first
-        assert start <= first <= max(ends) <= end, "pgbench and this process share a clock"
-        p50, p95, p99 = percentiles([int(line[2]) / 1000 for line in lines])
-        used_s = cpu.between_s(first * 1000, max(ends) * 1000)
-        return Run(
-            contestant=self.name,
-            decisions=len(work.asks),
-            seconds=round(seconds, 3),
-            decisions_per_s=round(len(work.asks) / seconds, 1),
-            cpu_us_per_decision=round(used_s * 1e6 / len(work.asks), 2),
-            p50_ms=p50,
-            p95_ms=p95,
-            p99_ms=p99,
-        )
+        ends_ms = [int(line[4]) * 1000 + int(line[5]) / 1000 for line in lines]
+        assert start * 1000 <= min(ends_ms), "pgbench and this process share a clock"
+        assert max(ends_ms) <= end * 1000, "pgbench and this process share a clock"
+        times_ms = [int(line[2]) / 1000 for line in lines]
+        answers = BATCH_REQUESTS if self._batched else 1  # Of one transaction.
+        answered_ms = [at_ms for at_ms in ends_ms for _ in range(answers)]
+        return backlog.figures(self.name, answered_ms, times_ms, cpu)
