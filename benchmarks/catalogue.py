@@ -4,13 +4,26 @@ from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Final, NamedTuple, Protocol
 
-from benchmarks import drain, failover, holds, http, latency, mixed, recovery, scale, sweep, view
+from benchmarks import (
+    drain,
+    failover,
+    holds,
+    http,
+    join,
+    latency,
+    mixed,
+    recovery,
+    scale,
+    steady,
+    sweep,
+    view,
+)
 from benchmarks.broker import Progress
 from benchmarks.contestants import KAFKA_PEERS, Holdfast, KafkaContestant
-from benchmarks.figures import Comparison, Run, compare
+from benchmarks.figures import By, Comparison, Run, compare, merit
 from benchmarks.ground import WARM_UP_S, Ground
 from benchmarks.load import PROFILES, Work
-from benchmarks.machine import this_machine
+from benchmarks.origin import here_and_now
 from benchmarks.peers.postgres import CLIENTS, PostgresPeer
 from benchmarks.peers.redis import RedisPeer
 
@@ -39,7 +52,9 @@ class UnknownBenchmarkError(ValueError):
 class _DatabasePeer(Protocol):
     """A peer that is not fed by a topic."""
 
-    requests_max: int  # Of one run: its rate is even from the start.
+    def requests_max(self, profile: str) -> int:
+        """Requests after which its rate is known."""
+        ...
 
     def run(self, work: Work, progress: Progress) -> Run: ...
 
@@ -66,8 +81,8 @@ def _drained(profile: str, contestant: KafkaContestant) -> Attempt:
 
 def _driven(profile: str, peer: _DatabasePeer) -> Attempt:
     def attempt(_: Ground, options: Options, progress: Progress) -> Run:
-        work = PROFILES[profile](options.requests, options.partitions)
-        return peer.run(work._replace(asks=work.asks[: peer.requests_max]), progress)
+        requests = min(options.requests, peer.requests_max(profile))
+        return peer.run(PROFILES[profile](requests, options.partitions), progress)
 
     return attempt
 
@@ -91,11 +106,12 @@ def _paced(contestant: KafkaContestant) -> Attempt:
 
 
 class Benchmark(NamedTuple):
-    """One benchmark: how it measures, our attempts, and those of its peers' variants."""
+    """One benchmark: how it measures, our attempts, those of its peers, what compares them."""
 
     method: str
     ours: Sequence[Attempt]
     peers: Mapping[str, Sequence[Attempt]]
+    by: By = "decisions_per_s"
 
 
 def _profile(profile: str) -> Benchmark:
@@ -112,23 +128,28 @@ def _profile(profile: str) -> Benchmark:
 
 def _latency() -> Benchmark:
     peers = {name: [_paced(one) for one in kafka()] for name, kafka in KAFKA_PEERS.items()}
-    return Benchmark(latency.METHOD, [_paced_ours], peers)
+    return Benchmark(latency.METHOD, [_paced_ours], peers, "p99_ms")
 
 
 def _recovery(ground: Ground, options: Options, progress: Progress) -> Run:
     return recovery.run(ground, progress, requests=options.requests, partitions=options.partitions)
 
 
-def _failover(ground: Ground, options: Options, progress: Progress) -> Run:
-    return failover.run(
-        ground,
-        progress,
+def _steady(options: Options) -> steady.Steady:
+    return steady.Steady(
         requests=options.requests,
-        rate=min(options.rate, failover.RATE_MAX),
-        seconds=max(options.seconds, failover.SECONDS_MIN),
+        rate=min(options.rate, steady.RATE_MAX),
+        seconds=max(options.seconds, steady.SECONDS_MIN),
         partitions=options.partitions,
-        standby=options.standby,
     )
+
+
+def _failover(ground: Ground, options: Options, progress: Progress) -> Run:
+    return failover.run(ground, progress, _steady(options), standby=options.standby)
+
+
+def _join(ground: Ground, options: Options, progress: Progress) -> Run:
+    return join.run(ground, progress, _steady(options))
 
 
 def _mixed(ground: Ground, options: Options, progress: Progress) -> Run:
@@ -170,6 +191,7 @@ BENCHMARKS: Final[Mapping[str, Benchmark]] = MappingProxyType(
         "mixed": Benchmark(mixed.METHOD, [_mixed], {}),
         "recovery": Benchmark(recovery.METHOD, [_recovery], {}),
         "failover": Benchmark(failover.METHOD, [_failover], {}),
+        "join": Benchmark(join.METHOD, [_join], {}),
         "holds": Benchmark(holds.METHOD, [_holds], {}),
         "scale": Benchmark(scale.METHOD, [_scale], {}),
         "sweep": Benchmark(sweep.METHOD, [_sweep], {}),
@@ -180,10 +202,11 @@ BENCHMARKS: Final[Mapping[str, Benchmark]] = MappingProxyType(
 
 
 def requests_default(name: str) -> int:
-    """Requests of one run when nobody says: a million changelog rows need 500,000."""
+    """Requests of one run when nobody says: those of a million changelog records are 500,000."""
     return {
         "recovery": 500_000,
         "failover": 500_000,
+        "join": 500_000,
         "holds": 200_000,
         "scale": 200_000,
         "sweep": 100_000,
@@ -208,7 +231,8 @@ def sessions(
     """Run a benchmark `options.runs` times, ours and the peers alternating: one comparison a peer.
 
     Our runs are shared by all comparisons. Of variants (processes, threads, clients) a comparison
-    takes the one with the best median; a peer's variant that is clearly not it runs only once.
+    takes the one with the best median, of rates or of the 99th percentile; a peer's variant that is
+    clearly not it runs only once.
     Behind these come the comparisons of the benchmarks `beside`, which take turns with it.
 
     Raises:
@@ -218,7 +242,7 @@ def sessions(
     """
     if name not in BENCHMARKS:
         raise UnknownBenchmarkError(f"no benchmark {name!r}; there are: {', '.join(BENCHMARKS)}")
-    benchmark = BENCHMARKS[name]
+    benchmark, origin = BENCHMARKS[name], here_and_now()
     for peer in peers:
         if peer not in benchmark.peers:
             known = ", ".join(benchmark.peers) or "none"
@@ -235,25 +259,23 @@ def sessions(
         for peer, attempts in variants.items():
             runs = [attempt(ground, options, numbered) for attempt in attempts]
             theirs[peer].extend(runs)
-            variants[peer] = promising(attempts, runs)
-    machine = str(this_machine())
-    compared = [
-        compare(name, [*own, *theirs.get(peer, ())], method=benchmark.method, machine=machine)
-        for peer in (peers or [""])
-    ]
-    return compared + [
-        compare(other, runs, method=BENCHMARKS[other].method, machine=machine)
-        for other, runs in others.items()
-    ]
+            variants[peer] = promising(attempts, runs, benchmark.by)
+
+    def compared(of: str, runs: Sequence[Run]) -> Comparison:
+        one = BENCHMARKS[of]
+        return compare(of, runs, method=one.method, origin=origin, by=one.by)
+
+    both = [compared(name, [*own, *theirs.get(peer, ())]) for peer in (peers or [""])]
+    return both + [compared(other, runs) for other, runs in others.items()]
 
 
-def promising(attempts: Sequence[Attempt], runs: Sequence[Run]) -> list[Attempt]:
+def promising(attempts: Sequence[Attempt], runs: Sequence[Run], by: By) -> list[Attempt]:
     """The attempts whose run came within KEPT_SHARE of the best of `runs`."""
-    best = max(run.decisions_per_s for run in runs)
+    merits = [merit(run, by) for run in runs]
     return [
         attempt
-        for attempt, run in zip(attempts, runs, strict=True)
-        if run.decisions_per_s >= KEPT_SHARE * best
+        for attempt, one in zip(attempts, merits, strict=True)
+        if one >= KEPT_SHARE * max(merits)
     ]
 
 

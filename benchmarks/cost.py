@@ -21,7 +21,7 @@ from benchmarks.broker import Progress
 from benchmarks.check import WrongAnswerError
 from benchmarks.collection import no_collection
 from benchmarks.load import ORGANIZATION
-from benchmarks.machine import this_machine
+from benchmarks.origin import this_machine
 from processor.decider import StockDomain
 from processor.engine.ports import Outputs
 from processor.engine.rows import PartitionRows

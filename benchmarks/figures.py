@@ -6,11 +6,15 @@ so only medians, and ratios of medians of one session, say anything.
 
 from collections.abc import Sequence
 from statistics import median
+from typing import Literal
 
 import msgspec
 
+from benchmarks.origin import Origin
+
 OURS = "holdfast"
 Extra = dict[str, float | int | str]
+By = Literal["decisions_per_s", "p99_ms"]  # What contestants and their variants are compared by.
 
 
 class Run(msgspec.Struct, frozen=True, kw_only=True):
@@ -34,7 +38,14 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Comparison(msgspec.Struct, frozen=True, kw_only=True):
-    """Medians of our runs, the peer's beside them, and the ratio of their rates (ours / peer's)."""
+    """Medians of our runs, the peer's beside them, and their ratio (ours / peer's).
+
+    Attributes:
+        compared_by: the field that `ratio` is of.
+        commit: of the checkout, with "+" where it was changed since; empty outside of one.
+        taken_at: UTC, to the minute.
+
+    """
 
     name: str
     contestant: str = OURS
@@ -47,48 +58,70 @@ class Comparison(msgspec.Struct, frozen=True, kw_only=True):
     peer: str | None = None
     peer_decisions_per_s: float | None = None
     peer_cpu_us_per_decision: float | None = None
+    peer_p50_ms: float | None = None
     peer_p99_ms: float | None = None
+    compared_by: By = "decisions_per_s"
     ratio: float | None = None
     method: str
     machine: str
+    commit: str = ""
+    taken_at: str = ""
     extra: Extra = {}
     runs: list[Run]
 
 
-def compare(name: str, runs: Sequence[Run], *, method: str, machine: str) -> Comparison:
-    """Medians over `runs`; of our variants and the peer's the one with the best median rate."""
-    own = _best([run for run in runs if run.contestant.startswith(OURS)])
-    best = _best([run for run in runs if not run.contestant.startswith(OURS)])
-    rate = _middle([run.decisions_per_s for run in own]) or 0.0
-    peer_rate = _middle([run.decisions_per_s for run in best])
-    return Comparison(
+def compare(
+    name: str, runs: Sequence[Run], *, method: str, origin: Origin, by: By = "decisions_per_s"
+) -> Comparison:
+    """Medians over `runs`, some of them ours; of our variants and the peer's the best one."""
+    own = _best([run for run in runs if run.contestant.startswith(OURS)], by)
+    theirs = [run for run in runs if not run.contestant.startswith(OURS)]
+    best = _best(theirs, by) if theirs else []
+    compared = Comparison(
         name=name,
-        contestant=own[0].contestant if own else OURS,
-        decisions_per_s=rate,
+        contestant=own[0].contestant,
+        decisions_per_s=round(median(run.decisions_per_s for run in own), 3),
         cpu_us_per_decision=_middle([run.cpu_us_per_decision for run in own]),
         p50_ms=_middle([run.p50_ms for run in own]),
         p95_ms=_middle([run.p95_ms for run in own]),
         p99_ms=_middle([run.p99_ms for run in own]),
         resident_mib=_middle([run.resident_mib for run in own]),
         peer=best[0].contestant if best else None,
-        peer_decisions_per_s=peer_rate,
+        peer_decisions_per_s=_middle([run.decisions_per_s for run in best]),
         peer_cpu_us_per_decision=_middle([run.cpu_us_per_decision for run in best]),
+        peer_p50_ms=_middle([run.p50_ms for run in best]),
         peer_p99_ms=_middle([run.p99_ms for run in best]),
-        ratio=round(rate / peer_rate, 3) if peer_rate else None,
+        compared_by=by,
         method=method,
-        machine=machine,
+        machine=origin.machine,
+        commit=origin.commit,
+        taken_at=origin.taken_at,
         extra=_middle_extra(own),
         runs=list(runs),
     )
+    ours, peers = getattr(compared, by), getattr(compared, f"peer_{by}")
+    return msgspec.structs.replace(compared, ratio=round(ours / peers, 3)) if peers else compared
 
 
-def _best(runs: Sequence[Run]) -> list[Run]:
-    """Runs of the contestant with the highest median rate."""
+def merit(run: Run, by: By) -> float:
+    """Larger is better: the rate, or the inverse of the percentile."""
+    if by == "decisions_per_s":
+        return run.decisions_per_s
+    assert run.p99_ms is not None, "a benchmark that is compared by it has it"
+    return 1 / run.p99_ms
+
+
+def _best(runs: Sequence[Run], by: By) -> list[Run]:
+    """Runs of the contestant with the highest median merit."""
     by_contestant: dict[str, list[Run]] = {}
     for run in runs:
         by_contestant.setdefault(run.contestant, []).append(run)
-    rated = [(median(run.decisions_per_s for run in some), some) for some in by_contestant.values()]
-    return max(rated, key=lambda pair: pair[0])[1] if rated else []
+    return max(by_contestant.values(), key=lambda some: median(merit(run, by) for run in some))
+
+
+def variant(contestant: str) -> str:
+    """Which of its variants a contestant is: what its name has in brackets."""
+    return contestant.partition("(")[2].rstrip(")") or "1 process"
 
 
 def percentiles(values_ms: Sequence[float]) -> tuple[float, float, float]:

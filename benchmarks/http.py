@@ -18,10 +18,11 @@ import msgspec
 from benchmarks import settings
 from benchmarks.broker import Progress
 from benchmarks.check import WrongAnswerError
-from benchmarks.contestants import CHECKOUT, Holdfast, Site
+from benchmarks.contestants import Holdfast, Site
 from benchmarks.figures import Extra, Run, percentiles
 from benchmarks.ground import Ground
 from benchmarks.http_load import Figures, Task
+from benchmarks.origin import CHECKOUT
 from benchmarks.programs import Program, cpu_s, tree_of, wait_until
 from compose.ports import choose_port
 from compose.stack import LocalStack
