@@ -5,7 +5,7 @@ figure in it is typed by hand.
 """
 
 import html
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -13,7 +13,9 @@ import msgspec
 
 from benchmarks.cost import Costs, Curve
 from benchmarks.figures import Comparison
+from benchmarks.origin import CHECKOUT
 
+README: Final = CHECKOUT / "README.md"
 RESULTS: Final = Path(__file__).resolve().parent / "results"
 COST_FILE: Final = "cost.json"  # Of `bench cost`: curves, not a comparison.
 README_BEGIN: Final = "<!-- benchmarks: written by `holdfast bench report` -->"
@@ -27,11 +29,16 @@ ORDER: Final = (
     "latency",
     "recovery",
     "failover",
+    "join",
     "holds",
     "scale",
+    "sweep",
+    "view",
+    "http",
 )
 COLUMNS: Final = (
-    "benchmark",
+    "figures of",
+    "ours",
     "decisions/s",
     "CPU µs each",
     "p50 / p99 ms",
@@ -40,6 +47,19 @@ COLUMNS: Final = (
     "peer's CPU µs each",
     "ratio",
     "runs",
+)
+NOTED: Final = (  # Of the extras.
+    "rate",
+    "live",
+    "relative",
+    "resident_making_mib",
+    "standby",
+    "stall_s",
+    "stall_beyond_session_s",
+    "restored_rows",
+    "records",
+    "restore_s",
+    "ready_s",
 )
 BAR_HEIGHT: Final = 22
 LABEL_WIDTH: Final = 270
@@ -50,11 +70,9 @@ OURS_COLOUR: Final = "#1f6f54"
 PEER_COLOUR: Final = "#9aa5ab"
 
 
-def save(comparison: Comparison, folder: Path = RESULTS, key: str | None = None) -> Path:
-    """Write one session's figures to `folder`, replacing the last of that key (name and peer)."""
+def save(comparison: Comparison, key: str, folder: Path = RESULTS) -> Path:
+    """Write one session's figures to `folder`, replacing the last of that key."""
     folder.mkdir(parents=True, exist_ok=True)
-    peer = (comparison.peer or "").partition(" ")[0]
-    key = key or f"{comparison.name}{'-' + peer if peer else ''}"
     path = folder / f"{key}.json"
     path.write_bytes(msgspec.json.format(msgspec.json.encode(comparison), indent=1) + b"\n")
     return path
@@ -69,10 +87,10 @@ def load_keyed(folder: Path = RESULTS) -> dict[str, Comparison]:
     }
 
 
-def load(folder: Path = RESULTS) -> list[Comparison]:
-    """All saved sessions, in the order of ORDER."""
-    known = [one for one in load_keyed(folder).values() if one.name in ORDER]
-    return sorted(known, key=lambda one: (ORDER.index(one.name), one.peer or ""))
+def load(folder: Path = RESULTS) -> dict[str, Comparison]:
+    """All saved sessions by their key, in the order of ORDER."""
+    keyed = load_keyed(folder)
+    return dict(sorted(keyed.items(), key=lambda pair: (ORDER.index(pair[1].name), pair[0])))
 
 
 def save_cost(costs: Costs, folder: Path = RESULTS) -> Path:
@@ -97,7 +115,7 @@ def write(promised: str, folder: Path = RESULTS, readme: Path | None = None) -> 
     comparisons, costs = load(folder), load_cost(folder)
     written = [folder / "table.md", folder / "rates.svg"]
     parts = [promised, markdown(comparisons)] if comparisons else [promised]
-    written[1].write_text(plot(comparisons))
+    written[1].write_text(plot(list(comparisons.values())))
     if costs is not None:
         parts.append(cost_markdown(costs))
         written.append(folder / "cost.svg")
@@ -128,40 +146,38 @@ def cost_markdown(costs: Costs) -> str:
     return "\n".join(lines) + "\n"
 
 
-def markdown(comparisons: Sequence[Comparison]) -> str:
+def markdown(comparisons: Mapping[str, Comparison]) -> str:
     """One row a session: ours, the peer's, their ratio."""
     lines = [
         f"| {' | '.join(COLUMNS)} |",
-        "| --- | ---: | ---: | ---: | --- | ---: | ---: | ---: | ---: |",
+        "| --- | --- | ---: | ---: | ---: | --- | ---: | ---: | ---: | ---: |",
     ]
-    for one in comparisons:
+    for key, one in comparisons.items():
         latency = f"{_number(one.p50_ms)} / {_number(one.p99_ms)}" if one.p50_ms else ""
         own = sum(run.contestant == one.contestant for run in one.runs)
         cells = (
-            one.name + _note(one),
+            key + _note(one),
+            one.contestant,
             _number(one.decisions_per_s),
             _number(one.cpu_us_per_decision),
             latency,
             one.peer or "",
             _number(one.peer_decisions_per_s),
             _number(one.peer_cpu_us_per_decision),
-            _number(one.ratio),
+            _number(one.ratio) + (" of p99" if one.ratio and one.compared_by == "p99_ms" else ""),
             str(own),
         )
         lines.append(f"| {' | '.join(cells)} |")
-    machines = dict.fromkeys(one.machine for one in comparisons)
+    machines = dict.fromkeys(one.machine for one in comparisons.values())
     notes = [f"Medians; ours and the peer's runs alternate. Machine: {'; '.join(machines)}."]
-    notes += [
-        f"{name}: {method}."
-        for name, method in {one.name: one.method for one in comparisons}.items()
-    ]
+    methods = {one.name: one.method for one in comparisons.values()}
+    notes += [f"{name}: {method}." for name, method in methods.items()]
     return "\n".join(lines) + "\n\n" + "\n".join(f"* {note}" for note in notes) + "\n"
 
 
 def _note(one: Comparison) -> str:
     """What only this benchmark knows, in brackets."""
-    told = ("restore_s", "ready_s", "rows", "stall_beyond_session_s", "relative", "rate")
-    parts = [f"{key} {_number(one.extra[key])}" for key in told if key in one.extra]
+    parts = [f"{key} {_number(one.extra[key])}" for key in NOTED if key in one.extra]
     return f" ({', '.join(parts)})" if parts else ""
 
 
@@ -181,7 +197,7 @@ def plot(comparisons: Sequence[Comparison]) -> str:
         some = [one for one in comparisons if one.name == name]
         if some:
             best = max(some, key=lambda one: len(one.runs))
-            bars.append((f"{name}: holdfast", best.decisions_per_s, OURS_COLOUR))
+            bars.append((f"{name}: {best.contestant}", best.decisions_per_s, OURS_COLOUR))
         bars += [
             (f"{name}: {one.peer}", one.peer_decisions_per_s, PEER_COLOUR)
             for one in some

@@ -14,16 +14,16 @@ from typing import Final, NamedTuple
 from benchmarks import catalogue, report
 from benchmarks.broker import Progress
 from benchmarks.catalogue import Options
-from benchmarks.check import WrongAnswerError
-from benchmarks.figures import OURS, Comparison, Run
+from benchmarks.figures import OURS, Comparison, Run, variant
 from benchmarks.ground import Ground
-from benchmarks.programs import ProgramEndedError
 
 Sessions = Mapping[str, Comparison]
-FAULTS: Final = (WrongAnswerError, ProgramEndedError, TimeoutError)
 TWO_PROCESSES: Final = "2 processes"
 HOLDS: Final = "holds"
-TEN_MILLION: Final = "holds-10000000"  # Takes too long for the suite; shown where it was saved.
+JOIN: Final = "join"
+# They take too long for the suite: each is run by its own name, and judged where it was saved.
+TEN_MILLION: Final = "holds-live-10000000"
+APART: Final = frozenset((TEN_MILLION, JOIN))
 
 
 class Session(NamedTuple):
@@ -49,23 +49,23 @@ SESSIONS: Final = (
     Session(
         "spread",
         "spread",
-        8.5,
+        9,
         Options(requests=300_000),
         ("kstreams", "faust", "postgres", "redis"),
         ("mixed",),
     ),
-    Session("hot", "hot", 2, Options(requests=200_000, partitions=1), ("postgres",)),
+    Session("hot", "hot", 1.5, Options(requests=200_000, partitions=1), ("postgres",)),
     Session("latency", "latency", 2.5, Options(seconds=10)),
     Session("latency-half", "latency", 2.5, Options(seconds=6), half_rate=True),
     Session("recovery", "recovery", 0.5, Options(requests=500_000), once=True),
     Session("failover", "failover", 1, Options(requests=500_000), once=True),
     Session("failover-standby", "failover", 1, Options(requests=500_000, standby=True), once=True),
-    Session(HOLDS, HOLDS, 1.5, Options(requests=200_000), once=True),
+    Session(HOLDS, HOLDS, 2, Options(requests=200_000), once=True),
 )
 
 
 class Target(NamedTuple):
-    """One promised figure. `at_least`: larger is better."""
+    """One promised figure. `at_least`: larger is better; `note`: what the sessions say of it."""
 
     figure: str
     session: str
@@ -73,6 +73,7 @@ class Target(NamedTuple):
     floor: float
     goal: float
     at_least: bool = True
+    note: Callable[[Sessions], str] | None = None
 
     def meets(self, seen: float, bound: float) -> bool:
         """Whether `seen` is on the right side of `bound`."""
@@ -90,6 +91,21 @@ def _of(key: str, field: str) -> Callable[[Sessions], float | None]:
     return seen
 
 
+def _sides(key: str) -> Callable[[Sessions], str]:
+    """Which variants a ratio is of."""
+
+    def note(sessions: Sessions) -> str:
+        one = sessions[key]
+        return f"ours: {variant(one.contestant)}; theirs: {variant(one.peer or '')}"
+
+    return note
+
+
+def _first_answers(sessions: Sessions) -> str:
+    extra = sessions["recovery"].extra
+    return f"{extra['ready_s']} s to the first answers, the start of the process included"
+
+
 def _one_process(comparison: Comparison) -> list[Run]:
     return [run for run in comparison.runs if run.contestant == OURS]
 
@@ -97,6 +113,11 @@ def _one_process(comparison: Comparison) -> list[Run]:
 def _one_process_rate(comparison: Comparison) -> float | None:
     rates = [run.decisions_per_s for run in _one_process(comparison)]
     return median(rates) if rates else None
+
+
+def _whole_per_s(drained: Run | Comparison) -> float:
+    """The rate from the first append on; figures that do not tell it beside theirs are of that."""
+    return float(drained.extra.get("whole_per_s", drained.decisions_per_s))
 
 
 def _spread_cpu(sessions: Sessions) -> float | None:
@@ -112,17 +133,19 @@ def _faust_ratio(sessions: Sessions) -> float | None:
 
 
 def _mixed_relative(sessions: Sessions) -> float | None:
-    """Mixed work is measured with one process, so it is held against spread with one process."""
-    rate = _one_process_rate(sessions[SPREAD]) if SPREAD in sessions else None
-    return sessions[MIXED].decisions_per_s / rate if rate else None
+    """Mixed work is measured over the whole of one process's drain, and held against the same."""
+    runs = _one_process(sessions[SPREAD]) if SPREAD in sessions else []
+    whole = [_whole_per_s(run) for run in runs]
+    return sessions[MIXED].decisions_per_s / median(whole) if whole else None
 
 
 SPREAD: Final = "spread-kstreams"
 FAUST: Final = "spread-faust"
 MIXED: Final = "mixed"
-_TEN_MILLION_BY: Final = (
-    "Ten million live holds: `holdfast bench holds --live 10000000 --runs 1 --save`, one run."
-)
+_APART_BY: Final = {
+    TEN_MILLION: "Ten million live holds: `holdfast bench holds --live 10000000 --runs 1 --save`.",
+    JOIN: "A worker that joins: `holdfast bench join --save`.",
+}
 _HOW_TO_READ: Final = (
     "PostgreSQL and Redis flush each answer to disk; Kafka acknowledges from the page cache. "
     "Recovery, fail-over and live holds: one run."
@@ -150,9 +173,12 @@ def _latency(span: str, p50_field: str, p99_field: str) -> tuple[Target, ...]:
 
 
 def _restored_million(sessions: Sessions) -> float | None:
-    """Seconds for a million rows: the run's own number of rows is what its requests came to."""
-    extra = sessions["recovery"].extra
-    return float(extra["restore_s"]) / float(extra["rows"]) * 1e6
+    """Seconds for a million records: the run's own number is what its requests came to."""
+    return 1e6 / sessions["recovery"].decisions_per_s
+
+
+def _ratio(figure: str, session: str, floor: float, goal: float) -> Target:
+    return Target(figure, session, _of(session, "ratio"), floor, goal, note=_sides(session))
 
 
 def _holds(what: str, session: str) -> tuple[Target, ...]:
@@ -164,32 +190,26 @@ def _holds(what: str, session: str) -> tuple[Target, ...]:
 
 
 TARGETS: Final = (
-    Target("spread: ratio to Kafka Streams", SPREAD, _of(SPREAD, "ratio"), 0.9, 1.3),
+    _ratio("spread: ratio to Kafka Streams", SPREAD, 0.9, 1.3),
     Target("spread: CPU µs a decision", SPREAD, _spread_cpu, 15, 9, _AT_MOST),
     Target("spread: ratio to stock Faust, one process each", FAUST, _faust_ratio, 15, 25),
-    Target(
-        "spread: ratio to PostgreSQL, one request a transaction",
-        "spread-postgres",
-        _of("spread-postgres", "ratio"),
-        2.2,
-        4,
-    ),
-    Target(
-        "spread: ratio to Redis Lua, one request a round trip",
-        "spread-redis",
-        _of("spread-redis", "ratio"),
-        1.2,
-        2.5,
-    ),
+    _ratio("spread: ratio to PostgreSQL, one request a transaction", "spread-postgres", 2.2, 4),
+    _ratio("spread: ratio to Redis Lua, one request a round trip", "spread-redis", 1.2, 2.5),
     Target(
         "hot: decisions/s", "hot-postgres", _of("hot-postgres", "decisions_per_s"), 45_000, 100_000
     ),
-    Target("hot: ratio to PostgreSQL", "hot-postgres", _of("hot-postgres", "ratio"), 8, 20),
+    _ratio("hot: ratio to PostgreSQL", "hot-postgres", 8, 20),
     *_latency("append to readable", "append_p50_ms", "append_p99_ms"),
     *_latency("due to readable", "p50_ms", "p99_ms"),
     Target("mixed relative to spread", MIXED, _mixed_relative, 0.7, 0.9),
     Target(
-        "recovery, the restore of 1,000,000 rows: s", "recovery", _restored_million, 5, 2, _AT_MOST
+        "recovery, the restore of 1,000,000 changelog records: s",
+        "recovery",
+        _restored_million,
+        5,
+        2,
+        _AT_MOST,
+        _first_answers,
     ),
     Target(
         "fail-over: stall beyond the session timeout, s",
@@ -205,6 +225,14 @@ TARGETS: Final = (
         _of("failover-standby", "stall_beyond_session_s"),
         2,
         0.5,
+        _AT_MOST,
+    ),
+    Target(
+        "a worker joins under load: longest wait of a request, s",
+        JOIN,
+        _of(JOIN, "stall_s"),
+        1,
+        1,
         _AT_MOST,
     ),
     *_holds("a million live holds", HOLDS),
@@ -230,6 +258,11 @@ class Size(NamedTuple):
     seconds: int | None = None
     live: int = 1_000_000
 
+    @property
+    def is_trial(self) -> bool:
+        """Whether its figures are not those that are promised, and so are not kept."""
+        return self._replace(runs=min(self.runs, Size().runs)) != Size()
+
 
 def run(
     progress: Progress,
@@ -239,7 +272,7 @@ def run(
     folder: Path = report.RESULTS,
     sessions: Sequence[Session] = SESSIONS,
 ) -> tuple[list[Line], list[str]]:
-    """Run the sessions (or the one named `only`), saving each as it ends.
+    """Run the sessions (or the one named `only`), saving each as it ends, unless it is a trial.
 
     Returns:
         The lines of the sessions that ran, and what went wrong: a session without a figure does not
@@ -250,7 +283,8 @@ def run(
     if not wanted:
         known = ", ".join(one.key for one in sessions)
         raise catalogue.UnknownBenchmarkError(f"no session {only!r}; there are: {known}")
-    known_before = report.load_keyed(folder) if only else {}
+    saved = report.load_keyed(folder)
+    known_before = saved if only else {key: saved[key] for key in APART & saved.keys()}
     done: dict[str, Comparison] = {}
     faults: list[str] = []
     left_min = sum(one.minutes for one in wanted)
@@ -262,11 +296,14 @@ def run(
                 options = _options(session, size, {**known_before, **done})._replace(runs=runs)
                 for key, comparison in _take(ground, session, options, titled):
                     done[key] = comparison
-                    report.save(comparison, folder, key)
-            except FAULTS as error:
-                faults.append(f"{session.key}: {error}")
+                    if not size.is_trial:
+                        report.save(comparison, key, folder)
+            except Exception as error:  # noqa: BLE001 - whatever it is, the others go on
+                faults.append(f"{session.key}: {type(error).__name__}: {error}")
             left_min -= session.minutes
     keys = {key for one in wanted for key in keys_of(one)}
+    if only is None:
+        keys |= known_before.keys()
     return judge({**known_before, **done}, keys), faults
 
 
@@ -288,6 +325,28 @@ def keys_of(session: Session) -> list[str]:
     return [*own, *session.beside]
 
 
+def key_of(name: str, peer: str | None, options: Options) -> str:
+    """The key of figures taken by name: the benchmark, the peer, and what is not as usual.
+
+    How often it was run and what came before is not in it: figures of more runs replace fewer.
+    """
+    usual = Options(requests=catalogue.requests_default(name))
+    asked = options._replace(runs=usual.runs, warm_up_s=usual.warm_up_s)._asdict()
+    differs = {field: value for field, value in asked.items() if value != getattr(usual, field)}
+    parts = [field if value is True else f"{field}-{value}" for field, value in differs.items()]
+    return "-".join([name, *([peer] if peer else []), *parts])
+
+
+def session_of(key: str) -> str | None:
+    """The session that saves its figures under this key, if one does."""
+    return next((one.key for one in SESSIONS if key in keys_of(one)), None)
+
+
+def all_keys(sessions: Sessions) -> set[str]:
+    """What the whole table is judged by: every session, and what was saved apart."""
+    return {key for one in SESSIONS for key in keys_of(one)} | (APART & sessions.keys())
+
+
 def _options(session: Session, size: Size, known: Sessions) -> Options:
     options = session.options._replace(
         requests=size.requests or session.options.requests,
@@ -300,7 +359,7 @@ def _options(session: Session, size: Size, known: Sessions) -> Options:
         raise TimeoutError("its rate is half of that of spread, which has no figure")
     spread = known[SPREAD]
     processes = 2 if TWO_PROCESSES in spread.contestant else 1
-    return options._replace(rate=max(1, int(spread.decisions_per_s / 2)), processes=processes)
+    return options._replace(rate=max(1, int(_whole_per_s(spread) / 2)), processes=processes)
 
 
 def judge(sessions: Sessions, keys: set[str] | None = None) -> list[Line]:
@@ -310,6 +369,9 @@ def judge(sessions: Sessions, keys: set[str] | None = None) -> list[Line]:
         if target.session not in (sessions if keys is None else keys):
             continue
         seen = target.seen(sessions) if target.session in sessions else None
+        figure = target.figure
+        if target.note is not None and seen is not None:
+            figure += f" ({target.note(sessions)})"
         if seen is None:
             verdict = "NO FIGURE"
         elif not target.meets(seen, target.floor):
@@ -317,7 +379,7 @@ def judge(sessions: Sessions, keys: set[str] | None = None) -> list[Line]:
         else:
             verdict = "goal" if target.meets(seen, target.goal) else "floor"
         seen = None if seen is None else round(seen, 3)
-        lines.append(Line(target.figure, target.floor, target.goal, seen, verdict))
+        lines.append(Line(figure, target.floor, target.goal, seen, verdict))
     return lines
 
 
@@ -332,15 +394,34 @@ def promised(folder: Path = report.RESULTS) -> str:
         seen = "" if line.seen is None else f"{line.seen:,g}"
         seen += " (under its floor)" if line.verdict == "UNDER" else ""
         told.append(f"| {line.figure} | {line.floor:,g} | {line.goal:,g} | {seen} |")
-    machines = dict.fromkeys(one.machine for one in sessions.values())
     told += [
         "",
-        f"Taken with `make bench` on {'; '.join(machines)}.",
-        *([_TEN_MILLION_BY] if TEN_MILLION in sessions else []),
+        _taken([sessions[key] for key in sorted(all_keys(sessions) & sessions.keys())]),
+        *(by for key, by in _APART_BY.items() if key in sessions),
+        *_with_one_process(sessions),
         _HOW_TO_READ,
         "Every run, the cost of a decision and plots: [results](benchmarks/results/table.md).",
     ]
     return "\n".join(told) + "\n"
+
+
+def _taken(comparisons: Sequence[Comparison]) -> str:
+    """On what machine and at which commits; figures of earlier releases do not say."""
+    machines = "; ".join(dict.fromkeys(one.machine for one in comparisons))
+    commits = ", ".join(dict.fromkeys(one.commit for one in comparisons if one.commit))
+    days = sorted({one.taken_at.partition("T")[0] for one in comparisons if one.taken_at})
+    when = f" at {commits} ({' to '.join(dict.fromkeys((days[0], days[-1])))})" if commits else ""
+    return f"Taken with `make bench`{when} on {machines}."
+
+
+def _with_one_process(sessions: Sessions) -> list[str]:
+    """A sentence with the ratio of one process of ours to each peer of spread."""
+    told = []
+    for key, one in sessions.items():
+        rate = _one_process_rate(one)
+        if one.name == "spread" and session_of(key) and rate and one.peer_decisions_per_s:
+            told.append(f"{rate / one.peer_decisions_per_s:.2f} to {one.peer}")
+    return [f"Ratios of spread with one process of ours: {', '.join(told)}."] if told else []
 
 
 class _Titled:

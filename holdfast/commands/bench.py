@@ -46,6 +46,8 @@ Examples:
 
   holdfast bench failover --standby --runs 1
 
+  holdfast bench join --runs 1
+
   holdfast bench holds --live 10000000 --runs 1
 
   holdfast bench sweep --requests 100000 --runs 1
@@ -60,7 +62,7 @@ Examples:
 
   holdfast bench report
 
-Benchmarks: spread, hot, zipf, reject, mixed, latency, recovery, failover, holds, scale,
+Benchmarks: spread, hot, zipf, reject, mixed, latency, recovery, failover, join, holds, scale,
 sweep, http, view.
 
 Sessions of the table: spread (with mixed), hot, latency, latency-half, recovery, failover,
@@ -85,10 +87,10 @@ def bench(
     ] = None,
     partitions: Annotated[int, typer.Option(min=1, max=256, help="Of every topic.")] = 4,
     rate: Annotated[
-        int, typer.Option(min=1, help="latency, failover, view: requests a second.")
+        int, typer.Option(min=1, help="latency, failover, join, view: requests a second.")
     ] = 5_000,
     seconds: Annotated[
-        int | None, typer.Option(min=1, help="latency, failover, view: how long.")
+        int | None, typer.Option(min=1, help="latency, failover, join, view, http: how long.")
     ] = None,
     warm_up: Annotated[
         int | None, typer.Option(min=0, help="Seconds of load on the broker before all runs.")
@@ -105,7 +107,11 @@ def bench(
     ] = False,
     json: Annotated[bool, typer.Option("--json", help="End with one line of JSON.")] = False,
     save: Annotated[
-        bool, typer.Option(help="Keep the figures in benchmarks/results, for the report.")
+        bool,
+        typer.Option(
+            help="Keep the figures in benchmarks/results, for the report; those of the table's "
+            "sessions are kept by `bench table`."
+        ),
     ] = False,
 ) -> None:
     """Measure on a throw-away stack, and compare with what a user would pick instead.
@@ -140,14 +146,30 @@ def bench(
         live=live,
         standby=standby,
     )
+    key = suite.key_of(name, peer, options)
+    if save:
+        _refuse_rows_of_the_table(console, key)
     with _no_figure_for_faults(console), _Bar(console) as bar:
         comparison = catalogue.session(name, peer, options, bar.show)
     if save:
-        key = f"{name}-{live}" if name == suite.HOLDS and live != usual.live else None
-        console.print(f"written: {report.save(comparison, key=key)}")
+        console.print(f"written: {report.save(comparison, key)}")
     _tell(console, comparison)
     if json:
         _print_line(comparison)
+
+
+def _refuse_rows_of_the_table(console: Console, key: str) -> None:
+    """End with how to take them: the table's figures are all taken in the same way."""
+    from benchmarks import suite  # noqa: PLC0415 - not for --help
+
+    session = suite.session_of(key)
+    if session is not None:
+        console.print(
+            f"--save would replace figures of the table, which `holdfast bench table --only "
+            f"{session}` takes and keeps",
+            highlight=False,
+        )
+        raise typer.Exit(EXIT_USAGE)
 
 
 def _end(number: int, _: object) -> None:
@@ -168,36 +190,49 @@ def _no_figure_for_faults(console: Console) -> Iterator[None]:
     except StackError as error:
         console.print(str(error), style="red", markup=False, highlight=False)
         raise typer.Exit(EXIT_USAGE) from error
-    except (check.WrongAnswerError, programs.ProgramEndedError, TimeoutError) as error:
+    except (check.NoFigureError, programs.ProgramEndedError, TimeoutError) as error:
         console.print(f"no figure: {error}", style="red", markup=False, highlight=False)
         raise typer.Exit(EXIT_WRONG) from error
 
 
 def _report(console: Console, *, json: bool) -> None:
     """Write tables, plots and the README's marked part from the saved figures."""
-    from benchmarks import report, suite  # noqa: PLC0415 - not for --help
+    from benchmarks import report  # noqa: PLC0415 - not for --help
 
     if not report.load_keyed() and report.load_cost() is None:
         console.print("no saved figures: run a benchmark with --save, or `bench table`, first")
         raise typer.Exit(EXIT_USAGE)
-    written = report.write(suite.promised(), readme=Path("README.md"))
-    for path in written:
-        console.print(f"written: {path}")
+    written = _write(console)
     if json:
         _print_line({"name": REPORT, "written": [str(path) for path in written]})
 
 
+def _write(console: Console) -> list[Path]:
+    from benchmarks import report, suite  # noqa: PLC0415 - not for --help
+
+    written = report.write(suite.promised(), readme=report.README)
+    for path in written:
+        console.print(f"written: {path}")
+    return written
+
+
 def _table(console: Console, size: "Size", *, only: str | None, saved: bool, json: bool) -> None:
-    """Run everything, or read what was saved; exit with 1 when a figure is under its floor."""
+    """Run everything, or read what was saved; exit with 1 when a figure is under its floor.
+
+    A run of the whole table ends with the report; a trial with fewer runs or smaller loads leaves
+    no trace.
+    """
     from benchmarks import report, suite  # noqa: PLC0415 - not for --help
 
     faults: list[str] = []
     if saved:
-        keys = {key for one in suite.SESSIONS for key in suite.keys_of(one)}
-        lines = suite.judge(report.load_keyed(), keys)
+        sessions = report.load_keyed()
+        lines = suite.judge(sessions, suite.all_keys(sessions))
     else:
         with _no_figure_for_faults(console), _Bar(console) as bar:
             lines, faults = suite.run(bar.show, size=size, only=only)
+        if only is None and not size.is_trial:
+            _write(console)
     table = Table("figure", "floor", "goal", "seen", "")
     for line in lines:
         seen = "" if line.seen is None else f"{line.seen:,g}"
@@ -288,7 +323,10 @@ def _tell(console: Console, comparison: "Comparison") -> None:
     for key, value in comparison.extra.items():
         console.print(f"{key} {value}")
     if comparison.ratio is not None:
-        console.print(f"ratio to {comparison.peer}: {comparison.ratio:.2f} (medians)")
+        console.print(
+            f"ratio to {comparison.peer}: {comparison.ratio:.2f} "
+            f"(medians of {comparison.compared_by})"
+        )
     console.print(f"How: {comparison.method}", highlight=False)
 
 

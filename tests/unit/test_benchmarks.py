@@ -1,16 +1,42 @@
 """The benchmarks' own rules: the same load every time, and no figure for a wrong answer."""
 
+import json
+import subprocess
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
 import pytest
+from confluent_kafka import KafkaException
+from typer.testing import CliRunner
 
-from benchmarks import catalogue, check, cost, figures, load, report, suite
-from benchmarks.check import Answer, WrongAnswerError
-from benchmarks.figures import Run, compare, percentiles
+from benchmarks import (
+    backlog,
+    catalogue,
+    check,
+    cost,
+    failover,
+    figures,
+    load,
+    mixed,
+    origin,
+    report,
+    steady,
+    suite,
+    worker_log,
+)
+from benchmarks.check import Answer, Books, WrongAnswerError
+from benchmarks.figures import By, Comparison, Run, percentiles
+from benchmarks.origin import Origin
+from benchmarks.programs import CpuSampler
+from compose.errors import StackError
+from holdfast.cli import app
 from schemas.codes import Code
 from schemas.limits import QUANTITY_SCALE
+from schemas.messages import InventoryEvent
+
+HERE = Origin("a machine", "abc1234", "2026-08-01T10:00Z")
 
 
 def _work(supply: int = 3) -> load.Work:
@@ -28,8 +54,18 @@ def _answers(*changes: Answer) -> list[Answer]:
     return list((right | {answer.request_id: answer for answer in changes}).values())
 
 
-def _run(contestant: str, rate: float) -> Run:
-    return Run(contestant=contestant, decisions=1, seconds=1.0, decisions_per_s=rate)
+def _run(contestant: str, rate: float, p99_ms: float | None = None) -> Run:
+    return Run(contestant=contestant, decisions=1, seconds=1.0, decisions_per_s=rate, p99_ms=p99_ms)
+
+
+def _compare(name: str, runs: Sequence[Run], *, by: By = "decisions_per_s") -> Comparison:
+    return figures.compare(name, runs, method="m", origin=HERE, by=by)
+
+
+def _books(**changes: dict[int, int]) -> Books:
+    """Both asks of leaf 0 and the one of leaf 1 accepted, but for `changes`."""
+    right = {"reserved": {0: 4, 1: 1}, "held": {0: 4, 1: 1}, "accepted": {0: 2, 1: 1}}
+    return Books(**{of: Counter(({"refused": {}} | right | changes)[of]) for of in Books._fields})
 
 
 def test_right_answers_are_counted() -> None:
@@ -61,20 +97,121 @@ def test_a_lost_and_a_doubled_answer_give_no_figure() -> None:
         check.once_each(_work(), [*_answers(), _answers()[0]])
 
 
-def test_totals_that_do_not_fit_give_no_figure() -> None:
-    """Records, counters and supply must agree in the end."""
-    work = _work()
-    check.totals(work, reserved={0: 2, 1: 1}, held=3, records=3)
-    with pytest.raises(WrongAnswerError, match="answers"):
-        check.totals(work, reserved={0: 2, 1: 1}, held=3, records=2)
-    with pytest.raises(WrongAnswerError, match="counters"):
-        check.totals(work, reserved={0: 2, 1: 1}, held=4, records=3)
-    with pytest.raises(WrongAnswerError, match="oversold"):
-        check.totals(work, reserved={0: 4}, held=4, records=3)
-    plenty = work._replace(supply=9)
-    check.totals(plenty, reserved={0: 2, 1: 1}, held=3, records=3)
-    with pytest.raises(WrongAnswerError, match="all fit"):
-        check.totals(plenty, reserved={}, held=0, records=3)
+@pytest.mark.parametrize(
+    ("changes", "fault"),
+    [
+        ({"accepted": {0: 2}}, "2 answers to 3 requests"),
+        ({"held": {0: 3, 1: 2}}, "counters say 4 pieces, records 3"),
+        ({"reserved": {0: 10, 1: 1}, "held": {0: 10, 1: 1}}, "oversold"),
+        ({"accepted": {0: 1, 1: 1}, "refused": {0: 1}}, "1 were refused, and 5 are free"),
+        ({"reserved": {0: 7, 1: 1}, "held": {0: 7, 1: 1}}, "7 pieces for 2"),
+        ({"reserved": {0: 1, 1: 1}, "held": {0: 1, 1: 1}}, "1 pieces for 2"),
+        ({"reserved": {0: 3, 1: 1}, "held": {0: 3, 1: 1}}, "3 pieces are held of 4"),
+        ({"reserved": {0: 5}, "held": {0: 5}, "accepted": {0: 3}}, "5 pieces are held of 4"),
+    ],
+    ids=["lost", "differ", "oversold", "in vain", "too many", "nothing", "less", "elsewhere"],
+)
+def test_books_that_do_not_fit_give_no_figure(
+    changes: dict[str, dict[int, int]], fault: str
+) -> None:
+    """Records, counters and supply agree for every stock key, and what fits is held."""
+    plenty = _work(supply=9)
+    check.totals(plenty, _books(), as_asked=True)
+    with pytest.raises(WrongAnswerError, match=fault):
+        check.totals(plenty, _books(**changes), as_asked=True)
+
+
+def test_a_peer_that_draws_its_own_requests_may_refuse_what_does_not_fit() -> None:
+    """Leaves and pieces are its own; a refusal with less free than the largest request is right."""
+    books = _books(reserved={0: 3}, held={0: 3}, accepted={0: 1}, refused={0: 2})
+    check.totals(_work(supply=5), books, as_asked=False)
+    with pytest.raises(WrongAnswerError, match="2 were refused, and 3 are free"):
+        check.totals(_work(supply=6), books, as_asked=False)
+
+
+class _EvenCpu(CpuSampler):
+    """A tenth of a core before the second second, half of one from then."""
+
+    def __init__(self) -> None:
+        super().__init__([])
+
+    def between_s(self, start_ms: float, end_ms: float) -> float:
+        early_ms = max(0.0, min(end_ms, 1_000) - start_ms)
+        return (0.1 * early_ms + 0.5 * (end_ms - start_ms - early_ms)) / 1_000
+
+
+def test_the_second_half_of_a_backlog_is_what_counts() -> None:
+    """What warms up is in the rate and the CPU of the whole, and not in the figure's."""
+    answered_ms = [0.0, *range(100, 1_001, 100), *range(1_010, 1_101, 10), 1_100]
+    run = backlog.figures("holdfast", answered_ms[::-1], answered_ms, _EvenCpu(), extra={"of": 1})
+    assert (run.decisions, run.seconds) == (22, 1.1)
+    assert run.decisions_per_s == 110.0  # 11 after the eleventh, which came at 1,000 ms.
+    assert run.cpu_us_per_decision == 4545.45
+    assert run.extra == {"whole_per_s": 19.1, "whole_cpu_us": 7142.86, "of": 1}
+    assert run.p99_ms == 1_100
+    whole = backlog.figures("holdfast", answered_ms, answered_ms, _EvenCpu(), after=0.0)
+    assert whole.decisions_per_s == whole.extra["whole_per_s"] == 19.1
+
+
+def test_a_backlog_answered_at_one_instant_has_no_rate() -> None:
+    """So few answers that the broker's clock cannot tell them apart give 0, not a division."""
+    assert backlog.figures("holdfast", [5.0, 5.0], [0.0, 0.0], _EvenCpu()).decisions_per_s == 0
+
+
+def test_a_transaction_ends_with_what_it_took() -> None:
+    """The quantity of an offset is that of its own event; one told twice is not as expected."""
+
+    def event(kind: str, code: Code, quantity: int = 0) -> tuple[InventoryEvent, int]:
+        told = InventoryEvent(
+            event_type=kind,
+            code=code,
+            sequence=1,
+            at_ms=0,
+            source_topic="t",
+            source_offset=0,
+            source_id="one",
+            quantity=quantity,
+        )
+        return told, 7
+
+    ended = event("TRANSACTION", Code.OFFSET_APPLIED)
+    took = event("OFFSET_APPLIED", Code.OFFSET_APPLIED, 2)
+    assert mixed.transactions([ended, took]) == [("one", (Code.OFFSET_APPLIED, 2), 7)]
+    assert mixed.transactions([ended, took, took]) == [("one", (Code.OFFSET_APPLIED, 4), 7)]
+
+
+def test_a_worker_log_tells_what_is_decided_and_restored(tmp_path: Path) -> None:
+    """The last word on partitions, the sum over restores; not a line that is still written."""
+    log = tmp_path / "worker.log"
+    assert worker_log.deciding(log) == set()
+    lines = [
+        {"event": "restored", "rows": 10, "seconds": 0.5},
+        {"event": "deciding", "partitions": [0, 1]},
+        {"event": "restored", "rows": 7, "seconds": 0.25},
+        {"event": "deciding", "partitions": [1]},
+    ]
+    text = "\n".join(["not JSON", *map(json.dumps, lines), '{"event": "deciding", "part'])
+    log.write_text(text)
+    assert worker_log.deciding(log) == {1}
+    assert worker_log.restored(log) == (17, 0.75)
+
+
+def test_a_survivor_keeps_only_its_own_databases(tmp_path: Path) -> None:
+    """What an earlier worker left of other partitions is deleted, and nothing else."""
+    for name in ("stock-1.db", "stock-10.db", "stock-2.db", "other"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "rows").touch()
+    failover.forget_others(tmp_path, {1})
+    assert {path.name for path in tmp_path.iterdir()} == {"stock-1.db", "other"}
+
+
+def test_taking_over_what_was_there_before_gives_no_figure() -> None:
+    """The state is restored, not only what the dead worker wrote under load."""
+    steady_load = steady.Steady(requests=20_000, rate=2_000, seconds=30, partitions=4)
+    whole = steady_load.whole()
+    steady.check_restored(60_000, whole, steady_load)
+    with pytest.raises(WrongAnswerError, match="24813 changelog records"):
+        steady.check_restored(24_813, whole, steady_load)
 
 
 @pytest.mark.parametrize("profile", sorted(load.PROFILES))
@@ -109,10 +246,20 @@ def test_comparison_takes_medians_and_the_better_variant() -> None:
     """The ratio is our median over the median of the peer's best variant."""
     runs = [_run("holdfast", rate) for rate in (10.0, 30.0, 20.0)]
     runs += [_run("peer (1 thread)", 4.0), _run("peer (2 threads)", 5.0)]
-    comparison = compare("spread", runs, method="m", machine="here")
+    comparison = _compare("spread", runs)
     assert comparison.decisions_per_s == 20.0
     assert comparison.peer == "peer (2 threads)"
     assert comparison.ratio == 4.0
+
+
+def test_latency_is_compared_by_the_99th_percentile() -> None:
+    """Of variants at one rate the quicker counts, and the ratio is that of the percentiles."""
+    runs = [_run("holdfast", 10.0, 4.0), _run("peer (1 thread)", 9.9, 8.0)]
+    runs += [_run("peer (2 threads)", 10.1, 16.0)]
+    comparison = _compare("latency", runs, by="p99_ms")
+    assert comparison.peer == "peer (1 thread)"
+    assert comparison.ratio == 0.5
+    assert (comparison.compared_by, comparison.commit) == ("p99_ms", "abc1234")
 
 
 def test_percentiles_are_nearest_rank() -> None:
@@ -122,8 +269,11 @@ def test_percentiles_are_nearest_rank() -> None:
 
 def test_the_report_says_what_was_saved(tmp_path: Path) -> None:
     """Saved figures come back in tables, plots and the marked part of a README, nowhere else."""
-    runs = [_run("holdfast", 20_000.0), _run("faust", 1_000.0)]
-    report.save(compare("spread", runs, method="m", machine="a machine"), tmp_path)
+    runs = [_run("holdfast", 20_000.0), _run("holdfast (2 processes)", 30_000.0)]
+    report.save(_compare("spread", [*runs, _run("faust", 1_000.0)]), "spread-faust", tmp_path)
+    standby = _compare("failover", [_run("holdfast", 10.0)])
+    standby.extra["standby"] = "true"
+    report.save(standby, "failover-standby", tmp_path)
     curve = cost.Curve("levels", [cost.Point(1, 10.0), cost.Point(2, 12.0)])
     report.save_cost(
         cost.Costs(
@@ -145,22 +295,89 @@ def test_the_report_says_what_was_saved(tmp_path: Path) -> None:
     assert "stale" not in text
     assert report.marked_part(text) == suite.promised(tmp_path)
     assert "| spread: ratio to stock Faust, one process each | 15 | 25 | 20 |" in text
+    assert "Ratios of spread with one process of ours: 20.00 to faust." in text
+    assert "Taken with `make bench` at abc1234 (2026-08-01) on a machine." in text
     assert "ten million" not in text.lower()
     table = (tmp_path / "table.md").read_text()
-    assert "| spread | 20,000 |" in table
+    assert "| spread-faust | holdfast (2 processes) | 30,000 |" in table
+    assert "| failover-standby (standby true) | holdfast | 10 |" in table
     assert "| levels | 1: 10.0, 2: 12.0 |" in table
-    assert "spread: faust" in (tmp_path / "rates.svg").read_text()
+    drawn = (tmp_path / "rates.svg").read_text()
+    assert "spread: holdfast (2 processes)" in drawn
+    assert "spread: faust" in drawn
     assert (tmp_path / "cost.svg").read_text().count("<polyline") == 1
 
 
-def test_ten_million_holds_are_shown_where_they_were_saved(tmp_path: Path) -> None:
-    """They take too long for the suite, so they are saved apart, and the table says by what."""
-    held = compare("holds", [_run("holdfast", 9.0)], method="m", machine="a machine")
-    held.extra["relative"] = 0.8
-    report.save(held, tmp_path, suite.TEN_MILLION)
+def test_what_is_saved_apart_is_shown_and_judged(tmp_path: Path) -> None:
+    """What takes too long for the suite is part of every whole table, once it is there."""
+    held = _compare("holds", [_run("holdfast", 9.0)])
+    held.extra["relative"] = 0.6
+    options = catalogue.Options(requests=200_000, live=10_000_000, runs=1)
+    report.save(held, suite.key_of("holds", None, options), tmp_path)
     told = suite.promised(tmp_path)
-    assert "| ten million live holds: rate relative to empty | 0.7 | 0.9 | 0.8 |" in told
+    figure = "ten million live holds: rate relative to empty"
+    assert f"| {figure} | 0.7 | 0.9 | 0.6 (under its floor) |" in told
     assert "bench holds --live 10000000" in told
+    sessions = report.load_keyed(tmp_path)
+    assert suite.TEN_MILLION in suite.all_keys(sessions)
+    lines, _ = suite.run(
+        lambda *_: None,
+        size=suite.Size(),
+        folder=tmp_path,
+        sessions=[suite.Session("none", "none", 0, catalogue.Options())],
+    )
+    assert {line.figure: line.verdict for line in lines}[figure] == "UNDER"
+
+
+def test_every_benchmark_has_its_place_in_the_report() -> None:
+    """Figures that were saved are shown, whichever benchmark they are of."""
+    assert set(report.ORDER) == set(catalogue.BENCHMARKS)
+
+
+@pytest.mark.parametrize(
+    ("words", "only"),
+    [
+        (["spread", "--peer", "redis", "--runs", "1"], "spread"),
+        (["failover", "--standby"], "failover-standby"),
+        (["mixed"], "spread"),
+    ],
+)
+def test_rows_of_the_table_are_taken_by_the_table(words: list[str], only: str) -> None:
+    """`--save` of one benchmark replaces none, and says what does."""
+    answer = CliRunner().invoke(app, ["bench", *words, "--save"])
+    assert answer.exit_code == 2
+    assert f"bench table --only {only}" in " ".join(answer.output.split())
+
+
+def test_unusual_options_are_saved_apart() -> None:
+    """Figures of another rate or size do not replace those of the usual one."""
+    options = catalogue.Options(rate=1_000, standby=True, runs=1)
+    key = suite.key_of("latency", "kstreams", options)
+    assert key == "latency-kstreams-rate-1000-standby"
+    assert suite.session_of(key) is None
+    assert suite.session_of("latency") == "latency"
+
+
+def test_a_figure_names_its_commit(tmp_path: Path) -> None:
+    """With a plus where tracked files differ, but for what the benchmarks write; or nothing."""
+    assert origin.commit(tmp_path) == ""
+
+    def git(*words: str) -> str:
+        told = ["git", "-C", str(tmp_path), "-c", "user.name=n", "-c", "user.email=e@f.g", *words]
+        return subprocess.run(told, check=True, capture_output=True, text=True).stdout.strip()
+
+    git("init")
+    (tmp_path / "benchmarks" / "results").mkdir(parents=True)
+    for name in ("code.py", "README.md", "benchmarks/results/one.json"):
+        (tmp_path / name).write_text("before")
+    git("add", ".")
+    git("commit", "-m", "one")
+    name = git("rev-parse", "--short", "HEAD")
+    for written in ("README.md", "benchmarks/results/one.json"):
+        (tmp_path / written).write_text("after")
+    assert origin.commit(tmp_path) == name
+    (tmp_path / "code.py").write_text("after")
+    assert origin.commit(tmp_path) == f"{name}+"
 
 
 def test_the_readme_quotes_the_saved_figures() -> None:
@@ -169,8 +386,20 @@ def test_the_readme_quotes_the_saved_figures() -> None:
     assert report.marked_part(readme.read_text()) == suite.promised()
 
 
+@pytest.mark.parametrize(
+    "fault",
+    [
+        WrongAnswerError("lost"),
+        StackError("no server"),
+        KafkaException("no broker"),
+        RuntimeError("pgbench: no"),
+        ConnectionError("redis"),
+        LookupError("no thread"),
+    ],
+    ids=lambda fault: type(fault).__name__,
+)
 def test_an_interrupted_or_failed_suite_keeps_what_it_has(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    fault: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A session that gives no figure is told, and the sessions around it are saved and judged."""
 
@@ -184,30 +413,42 @@ def test_an_interrupted_or_failed_suite_keeps_what_it_has(
         beside: tuple[str, ...],
     ) -> list[figures.Comparison]:
         if name == "hot":
-            raise WrongAnswerError("lost")
-        assert options.requests == 100
+            raise fault
+        assert options.requests == 300_000
         runs = [_run("holdfast", 20.0)]
-        own = [
-            compare(name, [*runs, _run(peer, 4.0)], method="m", machine="here") for peer in peers
-        ]
-        others = [
-            compare(other, [_run("holdfast", 15.0)], method="m", machine="here") for other in beside
-        ]
+        own = [_compare(name, [*runs, _run(peer, 4.0)]) for peer in peers]
+        others = [_compare(other, [_run("holdfast", 15.0)]) for other in beside]
         return own + others
 
     monkeypatch.setattr(catalogue, "sessions", session)
     lines, faults = suite.run(
         lambda *_: None,
-        size=suite.Size(requests=100),
+        size=suite.Size(),
         folder=tmp_path,
         sessions=[one for one in suite.SESSIONS if one.key in ("spread", "hot")],
     )
     seen = {line.figure: line.verdict for line in lines}
-    assert seen["spread: ratio to PostgreSQL, one request a transaction"] == "goal"
+    figure = "spread: ratio to PostgreSQL, one request a transaction"
+    assert seen[f"{figure} (ours: 1 process; theirs: 1 process)"] == "goal"
     assert seen["hot: decisions/s"] == "NO FIGURE"
     assert seen["mixed relative to spread"] == "floor"
-    assert faults == ["hot: lost"]
+    assert faults == [f"hot: {type(fault).__name__}: {fault}"]
     assert "spread-redis" in report.load_keyed(tmp_path)
+
+
+def test_a_trial_of_the_suite_leaves_no_trace(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Figures of fewer runs or smaller loads are judged, and replace none."""
+    monkeypatch.setattr(
+        catalogue, "sessions", lambda *_, **__: [_compare("mixed", [_run("holdfast", 1.0)])]
+    )
+    mixed_alone = [suite.Session("mixed", "mixed", 1, catalogue.Options())]
+    for size in (suite.Size(runs=1), suite.Size(requests=100)):
+        suite.run(lambda *_: None, size=size, folder=tmp_path, sessions=mixed_alone)
+    assert report.load_keyed(tmp_path) == {}
+    suite.run(lambda *_: None, size=suite.Size(runs=5), folder=tmp_path, sessions=mixed_alone)
+    assert report.load_keyed(tmp_path).keys() == {"mixed"}
 
 
 def test_a_session_alone_takes_medians(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -230,11 +471,21 @@ def test_a_session_alone_takes_medians(tmp_path: Path, monkeypatch: pytest.Monke
 def test_every_promised_figure_has_a_session() -> None:
     """No target names a session that nobody runs, nor `--only` one that is not there."""
     keys = {key for session in suite.SESSIONS for key in suite.keys_of(session)}
-    assert {target.session for target in suite.TARGETS} == {*keys, suite.TEN_MILLION}
+    assert {target.session for target in suite.TARGETS} == {*keys, *suite.APART}
     others = {other for session in suite.SESSIONS for other in session.beside}
     assert others <= set(catalogue.BENCHMARKS)
     with pytest.raises(catalogue.UnknownBenchmarkError, match="latency-half"):
         suite.run(lambda *_: None, size=suite.Size(), only="nothing")
+
+
+def test_mixed_work_is_held_against_the_whole_of_spread() -> None:
+    """Both rates are from the first append on; of figures that do not say so, they are."""
+    mixed_work = _compare("mixed", [_run("holdfast", 30.0)])
+    for extra in ({"whole_per_s": 40.0}, {}):
+        one = msgspec.structs.replace(_run("holdfast", 60.0 if extra else 40.0), extra=extra)
+        sessions = {suite.SPREAD: _compare("spread", [one]), suite.MIXED: mixed_work}
+        (line,) = [one for one in suite.judge(sessions) if one.figure.startswith("mixed")]
+        assert line.seen == 0.75
 
 
 def test_a_slow_variant_of_a_peer_runs_once() -> None:
@@ -246,7 +497,9 @@ def test_a_slow_variant_of_a_peer_runs_once() -> None:
     rates = (10.0, 9.0, 5.0)
     attempts = [attempt(rate) for rate in rates]
     runs = [_run("peer", rate) for rate in rates]
-    assert catalogue.promising(attempts, runs) == attempts[:2]
+    assert catalogue.promising(attempts, runs, "decisions_per_s") == attempts[:2]
+    quicker = [_run("peer", 1.0, p99_ms) for p99_ms in (9.0, 4.5, 5.0)]
+    assert catalogue.promising(attempts, quicker, "p99_ms") == attempts[1:]
 
 
 def test_the_cost_of_a_decision_is_measured_in_process() -> None:
@@ -262,7 +515,7 @@ def test_the_table_judges_against_floor_and_goal() -> None:
     """A figure under its floor is named so; a missing session leaves its lines out."""
     sessions = {
         "latency": msgspec.structs.replace(
-            compare("latency", [_run("holdfast", 1.0)], method="m", machine="here"),
+            _compare("latency", [_run("holdfast", 1.0)]),
             p50_ms=3.0,
             p99_ms=36.0,
             extra={"append_p50_ms": 5.0},
