@@ -32,6 +32,14 @@ COORDINATOR_NOT_READY = frozenset(
         KafkaError.COORDINATOR_NOT_AVAILABLE,
     }
 )
+NO_LEADER_YET = frozenset(
+    {
+        KafkaError.NOT_LEADER_FOR_PARTITION,
+        KafkaError.LEADER_NOT_AVAILABLE,
+        KafkaError.UNKNOWN_TOPIC_OR_PART,
+    }
+)
+RETRY_S = 0.1
 LOG_ERRORS_ONLY = 3  # librdkafka's own warnings (a fresh broker's coordinator) are no news.
 
 Progress = Callable[[str, int, int], None]  # What, how many are done, of how many.
@@ -106,23 +114,32 @@ def reader(bootstrap: str, group: str = "bench-reader") -> Consumer:
     )
 
 
+def end_of(consumer: Consumer, partition: TopicPartition) -> int:
+    """Offset behind the last record; a topic that was just made is waited for."""
+    deadline = time.monotonic() + ANSWER_WITHIN_S
+    while True:
+        try:
+            _, high = consumer.get_watermark_offsets(partition, timeout=ANSWER_WITHIN_S)
+            return int(high)
+        except KafkaException as error:
+            if error.args[0].code() not in NO_LEADER_YET or time.monotonic() > deadline:
+                raise
+        time.sleep(RETRY_S)
+
+
 class GroupProgress:
     """How far a consumer group has come with a source topic, by its committed offsets."""
 
     def __init__(self, bootstrap: str, group: str, topic: str, partitions: int) -> None:
         self._consumer: Any = reader(bootstrap, group)
         self._wanted = [TopicPartition(topic, number) for number in range(partitions)]
-        self.ends = [self._end(partition) for partition in self._wanted]
+        self.ends = [end_of(self._consumer, partition) for partition in self._wanted]
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         self._consumer.close()
-
-    def _end(self, partition: TopicPartition) -> int:
-        _, high = self._consumer.get_watermark_offsets(partition, timeout=ANSWER_WITHIN_S)
-        return int(high)
 
     def left(self) -> int:
         """Records below `ends` (the ends when this began) that are not committed yet."""

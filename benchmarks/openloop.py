@@ -58,12 +58,10 @@ class OpenLoop:
         )
         self._reader = broker.reader(site.bootstrap)
         # The end of each partition, asked now: it must not move past results while we get going.
-        ends = [
-            self._reader.get_watermark_offsets(TopicPartition(topics.RESULTS, number), timeout=30)
-            for number in range(partitions)
-        ]
+        own = [TopicPartition(topics.RESULTS, number) for number in range(partitions)]
+        ends = [broker.end_of(self._reader, one) for one in own]
         self._reader.assign(
-            [TopicPartition(topics.RESULTS, number, end) for number, (_, end) in enumerate(ends)]
+            [TopicPartition(topics.RESULTS, number, end) for number, end in enumerate(ends)]
         )
 
     def close(self) -> None:

@@ -6,9 +6,12 @@ from typing import Any
 
 
 def deciding(log: Path) -> set[int]:
-    """The partitions that the worker decides, by its last word on that."""
-    told = _entries(log, "deciding")
-    return set(told[-1]["partitions"]) if told else set()
+    """The partitions that the worker decides: those it began with last, and what it added since."""
+    own: set[int] = set()
+    for entry in _entries(log, "deciding", "deciding more"):
+        partitions = set(entry["partitions"])
+        own = partitions if entry["event"] == "deciding" else own | partitions
+    return own
 
 
 def restored(log: Path) -> tuple[int, float]:
@@ -17,8 +20,8 @@ def restored(log: Path) -> tuple[int, float]:
     return sum(one["rows"] for one in told), round(sum(one["seconds"] for one in told), 3)
 
 
-def _entries(log: Path, event: str) -> list[dict[str, Any]]:
-    """Entries of one event; a last line that is not ended is still being written."""
+def _entries(log: Path, *events: str) -> list[dict[str, Any]]:
+    """Entries of some events; a last line that is not ended is still being written."""
     lines = log.read_text().split("\n")[:-1] if log.exists() else []
     told = [json.loads(line) for line in lines if line.startswith("{")]
-    return [entry for entry in told if entry.get("event") == event]
+    return [entry for entry in told if entry.get("event") in events]

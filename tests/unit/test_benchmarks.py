@@ -181,7 +181,7 @@ def test_a_transaction_ends_with_what_it_took() -> None:
 
 
 def test_a_worker_log_tells_what_is_decided_and_restored(tmp_path: Path) -> None:
-    """The last word on partitions, the sum over restores; not a line that is still written."""
+    """The last beginning and what was added to it, the sum over restores; no unfinished line."""
     log = tmp_path / "worker.log"
     assert worker_log.deciding(log) == set()
     lines = [
@@ -189,10 +189,11 @@ def test_a_worker_log_tells_what_is_decided_and_restored(tmp_path: Path) -> None
         {"event": "deciding", "partitions": [0, 1]},
         {"event": "restored", "rows": 7, "seconds": 0.25},
         {"event": "deciding", "partitions": [1]},
+        {"event": "deciding more", "partitions": [2]},
     ]
     text = "\n".join(["not JSON", *map(json.dumps, lines), '{"event": "deciding", "part'])
     log.write_text(text)
-    assert worker_log.deciding(log) == {1}
+    assert worker_log.deciding(log) == {1, 2}
     assert worker_log.restored(log) == (17, 0.75)
 
 
