@@ -19,8 +19,9 @@ from benchmarks.steady import ANSWER_WITHIN_S, SESSION_TIMEOUT_MS, Steady
 
 METHOD: Final = (
     "one worker under steady load, a second started with an empty disk; time from the instant a "
-    "request was due to its answer being readable; stall_s = the longest; restored_rows = "
-    "changelog records that the second read; answers replayed"
+    "request was due to its answer being readable; stall_s = the longest, kept_stall_s = the "
+    "longest at a partition that the first kept; restored_rows = changelog records that the second "
+    "read; answers replayed"
 )
 
 
@@ -36,20 +37,28 @@ def run(ground: Ground, progress: Progress, load: Steady) -> Run:
     with ground.fresh(load.partitions) as site:
         paced = steady.fill(site, ours, whole, load, report)
         report("a second worker joins under load", 0, 1)
-        timings, restored_rows = _join(site, ours, paced, load.rate)
+        timings = _join(site, ours, paced, load.rate)
         drain.checked(site, whole)
+        kept = worker_log.deciding(ours.log(site, 1))
+        moved = worker_log.deciding(ours.log(site, 2))
+        restored_rows, _ = worker_log.restored(ours.log(site, 2))
+    if not kept or not moved:
+        raise WrongAnswerError(f"join: the first decides {kept} in the end, the second {moved}")
     steady.check_restored(restored_rows, whole, load)
-    return steady.figures(ours.name, timings, load.rate, {"restored_rows": restored_rows})
+    run = steady.figures(ours.name, timings, load.rate, {"restored_rows": restored_rows})
+    of_kept = [one for one in timings if _partition(paced, one) in kept]
+    run.extra["kept_stall_s"] = steady.stall_s(of_kept, load.rate)
+    return run
 
 
-def _join(site: Site, ours: Holdfast, paced: Work, rate: int) -> tuple[list[Timing], int]:
-    """Timings of all requests, and the changelog records that the second worker read."""
+def _join(site: Site, ours: Holdfast, paced: Work, rate: int) -> list[Timing]:
+    """Timings of all requests."""
     programs = [ours.start_worker(site, 1)]
     try:
         wait_until(
             ours.all_ready, within_s=ANSWER_WITHIN_S, what="the first decides", alive=programs
         )
-        timings = steady.send(
+        return steady.send(
             site,
             paced,
             rate,
@@ -59,8 +68,7 @@ def _join(site: Site, ours: Holdfast, paced: Work, rate: int) -> tuple[list[Timi
     finally:
         for program in programs:
             program.stop()
-    joined = ours.log(site, 2)
-    if not worker_log.deciding(joined):
-        raise WrongAnswerError("join: the second worker decided nothing before the load ended")
-    restored_rows, _ = worker_log.restored(joined)
-    return timings, restored_rows
+
+
+def _partition(paced: Work, timing: Timing) -> int:
+    return paced.leaves[paced.asks[timing.number].leaf].partition

@@ -55,6 +55,7 @@ NOTED: Final = (  # Of the extras.
     "resident_making_mib",
     "standby",
     "stall_s",
+    "kept_stall_s",
     "stall_beyond_session_s",
     "restored_rows",
     "records",

@@ -85,10 +85,9 @@ def check_restored(records: int, whole: Work, load: Steady) -> None:
 
 
 def figures(name: str, timings: Sequence[Timing], rate: int, extra: Extra) -> Run:
-    """Figures from a second before it happened; `stall_s`: the longest that any request waited."""
-    counted = [one for one in timings if one.number >= rate * (HAPPENS_AFTER_S - 1)]
-    waits_ms = [one.took_ms for one in counted]
-    p50, p95, p99 = percentiles(waits_ms)
+    """Figures from a second before it happened."""
+    counted = _counted(timings, rate)
+    p50, p95, p99 = percentiles([one.took_ms for one in counted])
     seconds = max(one.read_s for one in counted) - min(one.due_s for one in counted)
     return Run(
         contestant=name,
@@ -98,5 +97,14 @@ def figures(name: str, timings: Sequence[Timing], rate: int, extra: Extra) -> Ru
         p50_ms=p50,
         p95_ms=p95,
         p99_ms=p99,
-        extra={"rate": rate, "stall_s": round(max(waits_ms) / 1000, 3), **extra},
+        extra={"rate": rate, "stall_s": stall_s(counted, rate), **extra},
     )
+
+
+def stall_s(timings: Sequence[Timing], rate: int) -> float:
+    """The longest that a request waited, from a second before it happened."""
+    return round(max(one.took_ms for one in _counted(timings, rate)) / 1000, 3)
+
+
+def _counted(timings: Sequence[Timing], rate: int) -> list[Timing]:
+    return [one for one in timings if one.number >= rate * (HAPPENS_AFTER_S - 1)]

@@ -28,6 +28,7 @@ from benchmarks import (
 )
 from benchmarks.check import Answer, Books, WrongAnswerError
 from benchmarks.figures import By, Comparison, Run, percentiles
+from benchmarks.openloop import Timing
 from benchmarks.origin import Origin
 from benchmarks.programs import CpuSampler
 from compose.errors import StackError
@@ -213,6 +214,14 @@ def test_taking_over_what_was_there_before_gives_no_figure() -> None:
     steady.check_restored(60_000, whole, steady_load)
     with pytest.raises(WrongAnswerError, match="24813 changelog records"):
         steady.check_restored(24_813, whole, steady_load)
+
+
+def test_a_stall_is_the_longest_wait_around_the_event() -> None:
+    """Waits of the load's own beginning are none of it."""
+    timings = [Timing(0, 0.0, 9.0), Timing(700, 7.0, 7.5), Timing(800, 8.0, 10.25)]
+    run = steady.figures("holdfast", timings, 100, {"of": 1})
+    assert (run.decisions, run.extra) == (2, {"rate": 100, "stall_s": 2.25, "of": 1})
+    assert steady.stall_s(timings[:2], 100) == 0.5
 
 
 @pytest.mark.parametrize("profile", sorted(load.PROFILES))
