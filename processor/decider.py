@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 from processor.engine import metrics
+from processor.engine.faults import Fault
 from processor.engine.ports import Outputs, Record, Rows, TickWish
 from processor.inventory import expiry, rows as row
 from processor.inventory.auditor import Auditor
@@ -272,6 +273,10 @@ class StockDecider:
             messages.append((event.source_id.encode(), self._codec.encode_event(event)))
 
     def _bury(self, record: Record, refusal: Undecodable | Misplaced, outputs: Outputs) -> None:
+        if isinstance(refusal, Undecodable) and refusal.may_pass:
+            raise Fault(  # A dead letter is for good, and the record may be a good one.
+                f"{record.topic}/{record.partition}, offset {record.offset}: {refusal.reason}"
+            )
         letter = DeadLetter(
             code=int(refusal.code),
             reason=refusal.reason,

@@ -27,7 +27,7 @@ from schemas.messages import (
     ReservationRequest,
     ReservationResult,
 )
-from schemas.registry import SchemaSource, UnknownSchemaError
+from schemas.registry import SchemaSource, UnavailableSchemaError, UnknownSchemaError
 
 FRAME_BYTES: Final = 5
 _MAGIC: Final = 0
@@ -43,13 +43,15 @@ class Undecodable(Exception):
     Attributes:
         code: one of the codes of a dead letter.
         reason: the same in words.
+        may_pass: that may be otherwise later: the registry cannot be asked now.
 
     """
 
-    def __init__(self, code: Code, reason: str) -> None:
+    def __init__(self, code: Code, reason: str, *, may_pass: bool = False) -> None:
         super().__init__(reason)
         self.code = code
         self.reason = reason
+        self.may_pass = may_pass
 
 
 class _Kind(Generic[T]):
@@ -217,7 +219,7 @@ class Codec:
         frame = value[:FRAME_BYTES]
         translate = kind.translations.get(frame) or self._find_translation(frame, kind)
         if isinstance(translate, Undecodable):
-            raise Undecodable(translate.code, translate.reason)
+            raise Undecodable(translate.code, translate.reason, may_pass=translate.may_pass)
         try:
             return kind.frame + translate(value[FRAME_BYTES:])
         except (
@@ -235,7 +237,9 @@ class Codec:
         try:
             writer = self._ids.schema_of(schema_id)
         except UnknownSchemaError as error:
-            return Undecodable(Code.SCHEMA_UNKNOWN, f"schema {schema_id}: {error}")
+            reason = f"schema {schema_id}: {error}"
+            may_pass = isinstance(error, UnavailableSchemaError)
+            return Undecodable(Code.SCHEMA_UNKNOWN, reason, may_pass=may_pass)
         found: Translate | Undecodable
         try:
             found = avro.translation(writer, kind.record)

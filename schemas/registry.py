@@ -9,6 +9,7 @@ one (it gives our schemas other ids).
 import base64
 import contextlib
 import hashlib
+import http.client
 import os
 import time
 import urllib.error
@@ -46,6 +47,10 @@ class SchemaRefusedError(RegistryError):
 
 class UnknownSchemaError(Exception):
     """No schema can be had for an id; the message says why."""
+
+
+class UnavailableSchemaError(UnknownSchemaError):
+    """Whether there is one, the registry does not say now."""
 
 
 class SchemaSource(Protocol):
@@ -137,7 +142,7 @@ class Registry:
                 return msgspec.json.decode(answer.read(_ANSWER_BYTES_MAX), type=dict[str, Any])
         except urllib.error.HTTPError as error:
             raise self._refusal(error, f"{method} {path}") from error
-        except (OSError, msgspec.DecodeError) as error:
+        except (OSError, http.client.HTTPException, msgspec.DecodeError) as error:
             reason = getattr(error, "reason", error)
             raise RegistryUnreachableError(
                 f"The schema registry at {self.address} does not answer ({reason})."
@@ -205,8 +210,8 @@ class SchemaIds:
         """Schema of any id: from the cache, else from the registry, asked once.
 
         Raises:
-            UnknownSchemaError: the registry has no such id, or cannot be asked now; or it is one of
-                another kind than Avro's.
+            UnknownSchemaError: the registry has no such id, or it is of another kind than Avro's.
+            UnavailableSchemaError: the registry cannot be asked now.
 
         """
         text = self._known.schemas.get(schema_id)
@@ -223,12 +228,12 @@ class SchemaIds:
         if now_s < until_s:
             raise UnknownSchemaError(reason)
         if now_s < self._down_until_s:
-            raise UnknownSchemaError(f"{self._registry.address} did not answer a moment ago")
+            raise UnavailableSchemaError(f"{self._registry.address} did not answer a moment ago")
         try:
             text = self._registry.schema(schema_id)
         except RegistryError as error:
             self._down_until_s = time.monotonic() + DOWN_PAUSE_S
-            raise UnknownSchemaError(str(error)) from error
+            raise UnavailableSchemaError(str(error)) from error
         if text is None:
             reason = f"{self._registry.address} has no schema {schema_id}"
             if len(self._missing) >= UNKNOWN_REMEMBERED_MAX:

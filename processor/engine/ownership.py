@@ -41,6 +41,7 @@ from processor.engine.standby import Standby
 from processor.engine.store import PartitionStore, shared_cache
 from processor.engine.transport import BatchConsumerThread
 
+TOPICS_LOOK_SECONDS: Final = 10.0  # What is decided meanwhile is well within the dedupe window.
 UNASSIGNED_SECONDS: Final = 60.0  # At least; a group waits for a dead member's session timeout.
 
 log = structlog.get_logger(__name__)
@@ -62,8 +63,14 @@ class Kafka(Protocol):
         ...
 
 
+class _NotDescribed(Fault):
+    """A topic is missing, or nobody answers."""
+
+
 class Ownership:
     """Opens, restores and closes partitions as they come and go."""
+
+    _admin: AdminClient
 
     def __init__(
         self,
@@ -105,24 +112,42 @@ class Ownership:
             Fault: a topic is missing, or the partition counts differ.
 
         """
-        admin = AdminClient(self._kafka.librdkafka())
+        self._admin = AdminClient(self._kafka.librdkafka())
+        self._topic_id, self._incarnation = self._ask_topics(within_s=30)
+
+    def look_at_topics(self) -> None:
+        """See that the topics are those that this worker began with. Blocks.
+
+        Raises:
+            Fault: one was made anew, or has another number of partitions: what is read there is not
+                what follows the positions of this worker. At its next start it finds out where to
+                read on.
+
+        """
+        try:
+            found = self._ask_topics(within_s=5)
+        except _NotDescribed:
+            return  # Brokers are away: nothing is read of them either.
+        if found != (self._topic_id, self._incarnation):
+            raise Fault("a source topic, or the changelog, was made anew or has other partitions")
+
+    def _ask_topics(self, within_s: float) -> tuple[str, Incarnation]:
         names = [*self._sources, self._changelog]
-        futures = admin.describe_topics(TopicCollection(names), request_timeout=30)
+        futures = self._admin.describe_topics(TopicCollection(names), request_timeout=within_s)
         counts: dict[str, int] = {}
         ids: dict[str, str] = {}
         for name, future in futures.items():
             try:
                 description = future.result()
             except Exception as error:
-                raise Fault(
+                raise _NotDescribed(
                     f"topic {name}: {error}. Create the topics with `holdfast topics create`"
                 ) from error
             counts[name] = len(description.partitions)
             ids[name] = str(description.topic_id)
         if len(set(counts.values())) != 1:
             raise Fault(f"partition counts differ: {counts}; see `holdfast topics check`")
-        self._topic_id = ids.pop(self._changelog)
-        self._incarnation = Incarnation(ids, counts[self._changelog])
+        return ids.pop(self._changelog), Incarnation(ids, counts[self._changelog])
 
     def divide(self, numbers: set[int]) -> tuple[set[int], set[int]]:
         """Let go of all other partitions; returns which of these are at hand, and the rest.
@@ -411,6 +436,17 @@ class EngineTableManager(TableManager):
             most_s = max(UNASSIGNED_SECONDS, 2 * self.app.conf.broker_session_timeout)
             if not self._ready.is_set() and not restoring and waited_s > most_s:
                 fail_stop(f"the group gave no assignment for {waited_s:.0f} s")
+
+    @Service.task  # type: ignore[untyped-decorator]
+    async def _watch_topics(self) -> None:
+        """End the process when a topic is not the one any more that it was."""
+        while not self.should_stop:
+            await self.sleep(TOPICS_LOOK_SECONDS)
+            try:
+                await asyncio.to_thread(self.app.ownership.look_at_topics)
+            except Fault as fault:
+                if not self.should_stop:
+                    fail_stop("the topics are not those of this worker's state", fault)
 
     async def wait_until_recovery_completed(self) -> bool:
         """Wait until the first assignment decides; True when the app stops first."""

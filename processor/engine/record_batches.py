@@ -23,6 +23,7 @@ _LENGTH: Final = struct.Struct(">i")
 _LENGTH_AT: Final = 8  # Behind the base offset; what it counts begins behind it.
 _MAGIC_AT: Final = 16
 _MAGIC: Final = 2  # Older batches have no headers.
+_LOG_APPEND_TIME: Final = 1
 
 
 class _Bytes(bytearray):
@@ -101,7 +102,8 @@ class ConsumedRecord(msgspec.Struct, gc=False):
     """One record as it is handed to the decider (`ports.Record`).
 
     Attributes:
-        timestamp: milliseconds since 1970 UTC; whose, `timestamp_type` says (1: the broker's).
+        timestamp: milliseconds since 1970 UTC by the broker's clock; 0 where its topic has those of
+            the senders: the clock of a partition goes by them, and never back.
 
     """
 
@@ -109,7 +111,6 @@ class ConsumedRecord(msgspec.Struct, gc=False):
     partition: int
     offset: int
     timestamp: int
-    timestamp_type: int
     key: bytes | None
     value: bytes | None
     headers: tuple[tuple[str, bytes], ...]
@@ -123,8 +124,7 @@ class _PartitionRecords(fetcher.PartitionRecords):
             tp.topic,
             tp.partition,
             record.offset,
-            record.timestamp,
-            record.timestamp_type,
+            record.timestamp if record.timestamp_type == _LOG_APPEND_TIME else 0,
             record.key,
             record.value,
             tuple(record.headers),

@@ -79,6 +79,7 @@ class SourceReader:
         self._looking: asyncio.Future[None] | None = None  # For who leads now.
         self._look_after = 0.0  # time.monotonic()
         self._log_after = 0.0
+        self._is_clock_told = False
         self.left_behind = False  # The last answers were full: more of their partitions waits.
         self.reached: dict[TP, int] = {}  # By the last poll: behind its records and markers.
 
@@ -195,6 +196,13 @@ class SourceReader:
         self.left_behind = self.left_behind or len(data) >= PARTITION_BYTES_MAX
         if there:
             found[tp] = there
+            if there[0].timestamp == 0 and not self._is_clock_told:
+                self._is_clock_told = True
+                log.error(
+                    "a source topic has its senders' timestamps: nothing comes due by them; "
+                    "see `holdfast topics check`",
+                    topic=tp.topic,
+                )
 
 
 def _request(offsets: Mapping[TP, int]) -> FetchRequest_v11:

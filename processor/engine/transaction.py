@@ -190,7 +190,8 @@ class TransactionWriter:
         local_kinds: frozenset[int],
         reach: Callable[[str], None],
     ) -> None:
-        names = (transactional_id, *(f"{transactional_id}-{n}" for n in range(2, PRODUCERS + 1)))
+        # No name of a worker: `worker` and `worker-2` would end each other.
+        names = (transactional_id, *(f"{transactional_id}~{n}" for n in range(2, PRODUCERS + 1)))
         self._identities = deque(map(_Identity, names))  # Whose turn it is comes first.
         self._timeout_ms = transaction_timeout_ms
         self._changelog = changelog

@@ -271,7 +271,9 @@ def _stage(
     """Work out the stock rows without writing them."""
     staged = _Staged()
     leaves = staged.leaves
-    counted_at_ms = state.clock_ms if event.modified_at_ms is None else event.modified_at_ms
+    counted_at_ms = state.clock_ms
+    if event.modified_at_ms is not None:  # One of the future would make all later ones stale.
+        counted_at_ms = min(event.modified_at_ms, counted_at_ms)
     for change in changes:
         key = row.leaf_key(change.location.hash, change.dimensions)
         leaf = leaves.get(key) or _read_leaf(state, key, change)

@@ -19,6 +19,7 @@ from schemas.codes import Code
 from schemas.limits import CHANGES_MAX, MOVED_FROM, REQUEST_ID_LENGTH_MAX
 from schemas.messages import InventoryTransaction, MeasureChange, TransactionStatus
 
+_ENDED: Final = frozenset({"CANCELLED", "DELETED"})
 TRUE: Final = frozenset({"1", "true", "yes", "y", "t", "x"})
 WHOLE_DIGITS_MAX: Final = 19  # Of a number that stands for a word: 1e400 must not become text.
 SEQUENCE_MAX: Final = 2**63 - 1
@@ -138,7 +139,14 @@ def apart(
     if left and len(left[-1].event_id) > REQUEST_ID_LENGTH_MAX:
         most = REQUEST_ID_LENGTH_MAX - len(MOVED_FROM) - 1
         raise Refused(Code.ROW_INVALID, f"event_id of a row that moved: longer than {most}")
-    return (*left, msgspec.structs.replace(told, changes=here) if left else told)
+    if not left:
+        return (told,)
+    status = told.transaction
+    if status is not None and status.status in _ENDED:
+        # It never was here: what ends gives back where it was.
+        rest = msgspec.structs.replace(told, changes=here, transaction=None)
+        return (*left, rest) if here else tuple(left)
+    return (*left, msgspec.structs.replace(told, changes=here))
 
 
 def key_of(told: InventoryTransaction, key_rule: KeyRule = key_by_location) -> bytes:

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from confluent_kafka import OFFSET_END, Consumer, Producer, TopicPartition
+from confluent_kafka import OFFSET_END, Consumer, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from compose.ports import free_port
@@ -276,6 +276,31 @@ def test_a_quiet_partition_whose_log_was_all_deleted_is_read_on(cluster: Cluster
         future.result(30)
     cluster.worker("one")
     cluster.send(10)
+    cluster.all_answered()
+
+
+def test_a_topic_that_is_made_anew_under_a_worker_ends_it(cluster: Cluster) -> None:
+    """Its next start reads the new one from the beginning, where it has no position of the old."""
+    worker = cluster.worker("one")
+    cluster.send(100)
+    cluster.all_answered()
+    admin = AdminClient({"bootstrap.servers": cluster.bootstrap})
+    for future in admin.delete_topics([topics.TRANSACTIONS]).values():
+        future.result(30)
+    topic = topics.TOPICS[topics.TRANSACTIONS]
+    new = NewTopic(topic.name, PARTITIONS, 1, config=topic.config())
+
+    def is_created() -> bool:
+        try:
+            admin.create_topics([new])[topic.name].result(30)
+        except KafkaException:  # The old one is not quite gone.
+            return False
+        return True
+
+    eventually(is_created, within_s=ANSWERS_WITHIN_S)
+    assert worker.wait(ANSWERS_WITHIN_S) == EXIT_FAULT
+    cluster.worker("one")
+    cluster.send(100)
     cluster.all_answered()
 
 

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given, strategies as st
 
@@ -210,6 +211,19 @@ def test_a_line_that_moved_to_another_warehouse_is_told_in_both() -> None:
     assert [*here.changes, *left.changes] == found.changes
     by_product = key_rule_of(b'{"partition": {"rule": "by-product"}}')
     assert apart(found, by_product) == (found,)
+
+
+def test_a_line_that_moved_and_was_cancelled_ends_where_it_was() -> None:
+    """Where it is now it never was: there it would give back what another line holds."""
+    found = told(d365(Previous=d365(InventLocationId="12", StatusIssue=5)))
+    assert found.transaction is not None
+    ended = msgspec.structs.replace(found.transaction, status="CANCELLED")
+    found = msgspec.structs.replace(found, transaction=ended)
+    left, *here = apart(found)
+    assert left.transaction is not None
+    assert (key_of(left), left.transaction.status) == (b"usmf|1|12", "DELETED")
+    assert all(one.transaction is None and one.changes for one in here)
+    assert [change for one in (*here, left) for change in one.changes] == found.changes
 
 
 def test_a_line_that_stays_is_told_once() -> None:

@@ -123,7 +123,7 @@ class Ground:
             reached[TP("requests", number)] = first + records
             slices.append(
                 [
-                    ConsumedRecord("requests", number, first + at, 7, 1, None, b"", ())
+                    ConsumedRecord("requests", number, first + at, 7, None, b"", ())
                     for at in range(records)
                 ]
             )

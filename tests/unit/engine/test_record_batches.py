@@ -3,8 +3,10 @@
 import pytest
 from aiokafka.record.default_records import _DefaultRecordBatchBuilderPy
 from aiokafka.record.memory_records import MemoryRecords
+from aiokafka.record.util import calc_crc32c
+from faust.types import TP
 
-from processor.engine.record_batches import RecordBatches
+from processor.engine.record_batches import RecordBatches, partition_records
 
 KEYS = ("fine", "odd", "fine again")
 
@@ -62,3 +64,21 @@ def test_the_parser_of_aiokafka_gives_up() -> None:
     records = MemoryRecords(batch(0, odd=True))
     with pytest.raises(UnicodeDecodeError):
         list(records.next_batch())
+
+
+def appended_at(data: bytes, timestamp_ms: int) -> bytes:
+    """The batch as a broker rewrites it in a topic that has its own timestamps."""
+    attributes = int.from_bytes(data[21:23], "big") | 8
+    since = attributes.to_bytes(2, "big") + data[23:35] + timestamp_ms.to_bytes(8, "big")
+    checked = since + data[43:]
+    return data[:17] + calc_crc32c(checked).to_bytes(4, "big") + checked
+
+
+def test_a_timestamp_of_a_sender_is_none() -> None:
+    """The clock of a partition goes by the broker's alone: it never goes back."""
+    senders, brokers = batch(0, odd=False), appended_at(batch(0, odd=False), 99)
+    found = [
+        {record.timestamp for record in partition_records(TP("a", 0), data, (), 0)}
+        for data in (senders, brokers)
+    ]
+    assert found == [{0}, {99}]

@@ -257,7 +257,7 @@ def test_producers_take_turns_and_sequence_numbers_go_on(
     for _ in range(4):
         writer.commit(batch())
     sent = told.requests(end(told))
-    assert [request.transactional_id for request in sent] == ["id-2", "id", "id-2", "id"]
+    assert [request.transactional_id for request in sent] == ["id~2", "id", "id~2", "id"]
     epochs = [request.producer_epoch for request in sent]
     assert epochs == ([0, 0, 1, 1] if told.protected else [0, 0, 0, 0])
     bases = [base_sequence(request) for request in told.requests(produce(told))]
@@ -458,13 +458,13 @@ def test_a_request_that_may_still_arrive_cannot_act_on_a_later_transaction(
     for _ in range(4):
         writer.commit(batch())
     renewed = told.requests("InitProducerId")
-    assert [one.transactional_id for one in renewed] == ([] if told.protected else ["id-2"])
+    assert [one.transactional_id for one in renewed] == ([] if told.protected else ["id~2"])
     ends = told.requests(end(told))
     assert [(one.transactional_id, one.producer_epoch) for one in ends] == [
-        ("id-2", 0),
-        ("id-2", 0),
+        ("id~2", 0),
+        ("id~2", 0),
         ("id", 0),
-        ("id-2", 1),
+        ("id~2", 1),
         ("id", 1 if told.protected else 0),
     ]
 
@@ -512,7 +512,7 @@ def test_who_is_fenced_ends(told: Told, start: Callable[..., Any]) -> None:
     told.refusals[produce(told)] = [KafkaError.INVALID_PRODUCER_EPOCH]
     told.refusals[end(told)] = [KafkaError.PRODUCER_FENCED]
     told.refusals["InitProducerId"] = [KafkaError.PRODUCER_FENCED]
-    with pytest.raises(Fault, match=r"transactional id id-2: .*fences"):
+    with pytest.raises(Fault, match=r"transactional id id~2: .*fences"):
         writer.commit(batch())
 
 

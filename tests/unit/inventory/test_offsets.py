@@ -685,6 +685,16 @@ def test_a_count_replaces_and_an_older_count_loses() -> None:
         assert partition.available() == left
 
 
+def test_a_count_of_the_future_does_not_outlast_the_next() -> None:
+    """Its stamp counts as now: a wrong clock would make every later count stale."""
+    partition = Partition()
+    ahead = partition.now_ms + 366 * 24 * 3_600_000
+    partition.stock(7, mode="SET", modified_at_ms=ahead)
+    partition.now_ms += 1_000
+    assert partition.stock(5, mode="SET", modified_at_ms=partition.now_ms).code == Code.APPLIED
+    assert partition.available() == 5
+
+
 def test_a_stock_row_without_a_value_belongs_to_the_coarser_levels_only() -> None:
     """Stock of unknown size can be reserved as red, not as red small."""
     partition = Partition()

@@ -1,12 +1,17 @@
 """RESERVE, UNRESERVE and RELEASE: quantities, levels, refusals and their order."""
 
+from typing import Any
+
 import msgspec
 import pytest
 
+from processor.engine.faults import Fault
 from processor.inventory.configuration import default
 from schemas import topics
+from schemas.codec import Codec
 from schemas.codes import Code
 from schemas.messages import InventoryTransaction, RequestOptions, ReservationRequest, Term
+from schemas.registry import FixedSchemaIds, UnavailableSchemaError
 from tests.support.partition import (
     CODEC,
     RED,
@@ -199,6 +204,22 @@ def test_a_misplaced_or_unreadable_record_is_a_dead_letter(
     assert [letter.code for letter in partition.dead_letters] == [code]
     assert (partition.dead_letters[0].key, partition.dead_letters[0].value) == (key, value)
     assert partition.ask("RESERVE", [line(1)]).sequence == 2
+
+
+class SilentIds(FixedSchemaIds):
+    """A registry that does not answer."""
+
+    def schema_of(self, schema_id: int) -> Any:
+        """Of nobody, for now."""
+        raise UnavailableSchemaError(f"does not say what {schema_id} is")
+
+
+def test_a_record_that_cannot_be_read_for_now_is_no_dead_letter() -> None:
+    """Its schema may be a good one: the worker ends, and reads it again."""
+    partition = Partition(codec=Codec(SilentIds()))
+    with pytest.raises(Fault, match=r"reservation-requests/0, offset 0: schema 70: does not say"):
+        partition.send(topics.REQUESTS, b"usmf|1|11", b"\x00\x00\x00\x00\x46abc")
+    assert not partition.dead_letters
 
 
 @pytest.mark.parametrize("topic", topics.SOURCES)
