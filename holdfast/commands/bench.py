@@ -65,8 +65,8 @@ Examples:
 Benchmarks: spread, hot, zipf, reject, mixed, latency, recovery, failover, join, holds, scale,
 sweep, http, view.
 
-Sessions of the table: spread (with mixed), hot, latency, latency-half, recovery, failover,
-failover-standby, holds.
+Sessions of the table: spread (with mixed), hot, latency, latency-half,
+latency-half-one, recovery, failover, failover-standby, holds.
 
 Peers: faust, kstreams, postgres, postgres-batched, redis, redis-pipelined.
 """
