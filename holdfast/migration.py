@@ -58,6 +58,7 @@ WAIT_S: Final = 0.2
 POLL_S: Final = 0.05  # Waited for in full whenever a partition's end comes sooner than a batch.
 BATCH: Final = 10_000
 SHOWN_MAX: Final = 10
+REMEMBERED_IDS: Final = frozenset({b"R", b"E"})
 
 Say = Callable[[str], None]
 
@@ -93,13 +94,13 @@ class State(msgspec.Struct, frozen=True):
     Attributes:
         partitions: rows by partition.
         ends: source topic and partition to the end of its log when it was read.
-        answered: row key of a remembered id to the new partition of its record.
+        answered: old partition and row key of a remembered id to the new partition of its record.
 
     """
 
     partitions: list[Rows]
     ends: dict[tuple[str, int], int]
-    answered: dict[bytes, int]
+    answered: dict[tuple[int, bytes], int]
 
 
 class Migration:
@@ -172,8 +173,7 @@ class Migration:
         partitions = [found[number] for number in sorted(found)]
         self._say(f"{sum(map(len, partitions))} rows in {len(partitions)} partitions")
         reading = _Sources(self._settings, self._codec, plan)
-        remembered = {key for rows in partitions for key in rows if key[:1] in {b"R", b"E"}}
-        ends = reading.read([_positions(rows) for rows in partitions], remembered)
+        ends = reading.read(partitions)
         return State(partitions, ends, reading.answered)
 
     # Staging.
@@ -202,11 +202,14 @@ class Migration:
         """Rows by new partition, with the watermark they begin with."""
         new = Rekeyed(plan.configuration, plan.partitions, state.answered)
         try:
-            for rows in state.partitions:
-                new.add(rows.items())
+            for number, rows in enumerate(state.partitions):
+                new.add(number, rows.items())
         except Unplaceable as error:
             raise Stop(f"A row has no partition under the new rule: {error}") from error
         rows_of = new.finish()
+        met = sum(key[:1] in REMEMBERED_IDS for key in new.met)
+        if met:
+            self._say(f"{met} id(s) were remembered by several partitions: the newest answer stays")
         marks = [rows[WATERMARK_KEY] for rows in state.partitions if WATERMARK_KEY in rows]
         before = [msgspec.msgpack.decode(mark, type=Watermark).checkpoint for mark in marks]
         start = Watermark(
@@ -362,23 +365,21 @@ class _Sources:
         self._codec = codec
         self._rules = Rules(plan.configuration)
         self._partitions = plan.partitions
-        self.answered: dict[bytes, int] = {}
+        self.answered: dict[tuple[int, bytes], int] = {}
 
-    def read(
-        self, positions: list[dict[str, int]], remembered: set[bytes]
-    ) -> dict[tuple[str, int], int]:
-        """Read both topics whole; gives their ends."""
-        ends = _ends(self._settings, len(positions))
+    def read(self, partitions: list[Rows]) -> dict[tuple[str, int], int]:
+        """Read both topics whole, beside the rows by partition; gives their ends."""
+        ends = _ends(self._settings, len(partitions))
         undecided = 0
         for (topic, number), end in ends.items():
-            decided = positions[number].get(topic, 0)
+            decided = _positions(partitions[number]).get(topic, 0)
             since_ms = int(time.time() * 1000) - self._rules.dedupe_window_ms - topics.DAY_MS
             begin = min(_offset_of(self._settings, topic, number, since_ms), decided)
             for message in _records(self._settings, topic, number, begin, end):
                 key, partition, is_tick = self._place(topic, message.value())
                 undecided += message.offset() >= decided and not is_tick
-                if key in remembered and partition is not None:
-                    self.answered[key] = partition
+                if key in partitions[number] and partition is not None:
+                    self.answered[number, key] = partition
         if undecided:
             raise Stop(f"{undecided} record(s) wait to be decided: let a worker decide them first.")
         return ends
