@@ -20,6 +20,7 @@ from producers.channel.client import connect_codec
 from producers.listen import NotListening
 from producers.quantity import QuantityError
 from producers.settings import Settings
+from schemas.cluster import ClusterError
 from schemas.codec import Codec
 from schemas.registry import RegistryError
 from schemas.topics import APP_ID
@@ -96,7 +97,7 @@ def in_words() -> Iterator[None]:
     """Say what went wrong in words, on stderr, with exit code 2; no traceback for people."""
     try:
         yield
-    except (Stop, ChannelError, NotListening, RegistryError, QuantityError) as error:
+    except (Stop, ChannelError, ClusterError, NotListening, RegistryError, QuantityError) as error:
         typer.secho(str(error), fg="red", err=True)
         raise typer.Exit(EXIT_USAGE) from error
 

@@ -2,25 +2,30 @@
 
 A partition count is fixed for the life of a topic, so the topics themselves are replaced. In order:
 
-1. Nothing runs: no worker is in the group, and no record waits to be decided.
+1. Nothing runs: no worker is in the group, and no record waits to be decided. The topics that stay
+   are as they are declared.
 2. The changelog is read whole, and every row is put where its records will go from now on.
-3. All rows are written to the topic `STAGING`, in one transaction, and read back: totals must be
+3. All rows are written to the staging topic, in one transaction, and read back: totals must be
    those of the changelog, and reserved totals the sum of their holds. From here on the state exists
-   twice.
-4. The topics that share the partition count are deleted and made anew; the staged rows become the
-   changelog, are read back and compared once more. The configuration topic gets the new version.
+   twice, and no worker starts.
+4. Still nothing runs: the group is deleted, with the positions it committed. The topics that share
+   the partition count are deleted and made anew; the staged rows become the changelog, in one
+   transaction with a mark beside them in the staging topic, are read back and compared once more.
+   The configuration topic gets the new version.
 5. The staging topic is deleted.
 
 The rule: until step 4 nothing that workers read has changed, and whatever ends the program leaves
-either the old topics whole or the staging topic whole. The same command then goes on from there.
+either the old topics whole or the staging topic whole. The same command then goes on from there;
+until it is known by the mark that the new changelog is there, the new topics are made once more.
 Producers must be quiet all the while: what they send meanwhile is lost with the topics, and the
 history in the old topics (answers, events) goes with them.
 """
 
+import contextlib
 import json
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Final
 
 import msgspec
@@ -49,8 +54,8 @@ from schemas.codec import Codec, Undecodable
 from schemas.limits import MESSAGE_BYTES_MAX
 from schemas.partitioning import partition_of
 
-STAGING: Final = "holdfast-migration"
 STAGED_KEY: Final = b"\x00staged"  # Of the row that says what is staged; no kind of row is zero.
+SWITCHED_KEY: Final = b"\x00switched"  # Of the mark that the new changelog has all of it.
 KAFKA_TIMEOUT_S: Final = 30.0
 READ_WITHIN_S: Final = 600.0
 COMMIT_WITHIN_S: Final = 600.0
@@ -58,6 +63,14 @@ WAIT_S: Final = 0.2
 POLL_S: Final = 0.05  # Waited for in full whenever a partition's end comes sooner than a batch.
 BATCH: Final = 10_000
 SHOWN_MAX: Final = 10
+REMEMBERED_IDS: Final = frozenset({b"R", b"E"})
+HOW_TO_BE_QUIET: Final = (
+    "stop the producers, wait until everything is answered, then stop all workers."
+)
+STATE_IS_STAGED: Final = (
+    f"All of the state is in the topic {topics.STAGING}: leave it, put right what is said above, "
+    "and run the same command again. Until then no worker can start."
+)
 
 Say = Callable[[str], None]
 
@@ -93,13 +106,13 @@ class State(msgspec.Struct, frozen=True):
     Attributes:
         partitions: rows by partition.
         ends: source topic and partition to the end of its log when it was read.
-        answered: row key of a remembered id to the new partition of its record.
+        answered: old partition and row key of a remembered id to the new partition of its record.
 
     """
 
     partitions: list[Rows]
     ends: dict[tuple[str, int], int]
-    answered: dict[bytes, int]
+    answered: dict[tuple[int, bytes], int]
 
 
 class Migration:
@@ -110,6 +123,7 @@ class Migration:
         self._codec = codec
         self._say = say
         self._admin = AdminClient({**settings.librdkafka(), "log_level": 0})
+        self._staging_id = ""
 
     # Looking.
 
@@ -119,34 +133,57 @@ class Migration:
         While the old topics are still whole, what was staged is worth nothing: workers may have
         decided since.
         """
-        if STAGING not in self._topics():
+        if topics.STAGING not in self._topics():
             return None
-        staged = self._marker()
-        if staged is None:
+        self._end_what_was_left_open()
+        told = self._noted(STAGED_KEY)
+        if told is None:
             return None
+        staged = _staged(told)
         old_is_whole = {*topics.SOURCES, topics.CHANGELOG} <= self._topics().keys() and (
-            self._changelog_id() == staged.changelog_id
+            self._id_of(topics.CHANGELOG) == staged.changelog_id
         )
         return None if old_is_whole else staged
 
-    def _marker(self) -> Staged | None:
-        for _, rows in committed_rows(self._settings, lambda key: key == STAGED_KEY, STAGING):
-            if STAGED_KEY in rows:
-                told = json.loads(rows[STAGED_KEY])
-                document = from_json(told["configuration"].encode())
-                return Staged(document, told["partitions"], told["changelog_id"])
-        return None
-
-    def require_no_workers(self) -> None:
-        """Raise `Stop` while a worker is in the group.
-
-        Where no worker ever was there is no group, and perhaps nobody yet who could be asked of it.
-        """
+    def _end_what_was_left_open(self) -> None:
+        """Abort the transaction of a run that was killed in it: what is read waits for its end."""
         try:
-            listed = self._admin.list_consumer_groups(request_timeout=KAFKA_TIMEOUT_S).result()
-            if listed.errors:
-                raise listed.errors[0]
-            if topics.APP_ID not in {group.group_id for group in listed.valid}:
+            self._producer().init_transactions(KAFKA_TIMEOUT_S)
+        except KafkaException as error:
+            raise Stop(f"An earlier run cannot be ended: {error.args[0].str()}") from error
+
+    def _noted(self, key: bytes) -> bytes | None:
+        """A row about the staged rows, which lies in partition 0."""
+        _, noted = next(committed_rows(self._settings, lambda one: one == key, topics.STAGING))
+        return noted.get(key)
+
+    def require_ready(self) -> None:
+        """Raise `Stop` while a worker is in the group, or a topic that stays is not as declared.
+
+        With such a topic, the others would not be made anew.
+        """
+        self._require_no_workers()
+        kept = [topic for topic in topics.TOPICS.values() if not topic.co_partitioned]
+        differences = cluster.check(self._admin, topics=kept)
+        if differences:
+            listed = "\n".join(f"  {difference}" for difference in differences)
+            raise Stop(f"These topics stay, and are not as they must be:\n{listed}")
+
+    def _has_group(self) -> bool:
+        """Where no worker ever was there is none, and perhaps nobody yet who could be asked of it.
+
+        Raises:
+            KafkaException: the broker does not say.
+
+        """
+        listed = self._admin.list_consumer_groups(request_timeout=KAFKA_TIMEOUT_S).result()
+        if listed.errors:
+            raise listed.errors[0]
+        return topics.APP_ID in {group.group_id for group in listed.valid}
+
+    def _require_no_workers(self) -> None:
+        try:
+            if not self._has_group():
                 return
             described = self._admin.describe_consumer_groups(
                 [topics.APP_ID], request_timeout=KAFKA_TIMEOUT_S
@@ -156,10 +193,7 @@ class Migration:
                 return
             raise Stop(f"The group cannot be looked at: {error.args[0].str()}") from error
         if described.members:
-            raise Stop(
-                f"{len(described.members)} worker(s) are running: stop the producers, wait until "
-                "everything is answered, then stop all workers."
-            )
+            raise Stop(f"{len(described.members)} worker(s) are running: {HOW_TO_BE_QUIET}")
 
     def read(self, plan: Plan) -> State:
         """Everything that is committed.
@@ -172,8 +206,7 @@ class Migration:
         partitions = [found[number] for number in sorted(found)]
         self._say(f"{sum(map(len, partitions))} rows in {len(partitions)} partitions")
         reading = _Sources(self._settings, self._codec, plan)
-        remembered = {key for rows in partitions for key in rows if key[:1] in {b"R", b"E"}}
-        ends = reading.read([_positions(rows) for rows in partitions], remembered)
+        ends = reading.read(partitions)
         return State(partitions, ends, reading.answered)
 
     # Staging.
@@ -186,27 +219,44 @@ class Migration:
 
         """
         wanted = self.rekeyed(plan, state)
-        self._delete([STAGING])
+        self._delete([topics.STAGING])
         self._create_staging(plan.partitions)
-        marker = {
+        self._staging_id = self._id_of(topics.STAGING)
+        told = {
             "partitions": plan.partitions,
             "configuration": to_json(plan.configuration).decode(),
-            "changelog_id": self._changelog_id(),
+            "changelog_id": self._id_of(topics.CHANGELOG),
         }
-        self._write(STAGING, wanted, {STAGED_KEY: json.dumps(marker).encode()})
+        self._write(topics.STAGING, wanted, {STAGED_KEY: json.dumps(told).encode()})
         staged = self.staged_rows(plan)
-        _require_same(totals(each.items() for each in state.partitions), staged, STAGING)
+        _require_same(totals(each.items() for each in state.partitions), staged, topics.STAGING)
         return staged
+
+    @contextlib.contextmanager
+    def taken_back_if_it_fails(self) -> Iterator[None]:
+        """Delete what was staged if anything is raised inside, while the old topics are whole.
+
+        No worker starts while it is there. That of another run, which may be further, stays.
+        """
+        try:
+            yield
+        except BaseException:
+            if self._staging_id and self._staging_id == self._id_of(topics.STAGING):
+                self._delete([topics.STAGING])
+            raise
 
     def rekeyed(self, plan: Plan, state: State) -> list[Rows]:
         """Rows by new partition, with the watermark they begin with."""
         new = Rekeyed(plan.configuration, plan.partitions, state.answered)
         try:
-            for rows in state.partitions:
-                new.add(rows.items())
+            for number, rows in enumerate(state.partitions):
+                new.add(number, rows.items())
         except Unplaceable as error:
             raise Stop(f"A row has no partition under the new rule: {error}") from error
         rows_of = new.finish()
+        met = sum(key[:1] in REMEMBERED_IDS for key in new.met)
+        if met:
+            self._say(f"{met} id(s) were remembered by several partitions: the newest answer stays")
         marks = [rows[WATERMARK_KEY] for rows in state.partitions if WATERMARK_KEY in rows]
         before = [msgspec.msgpack.decode(mark, type=Watermark).checkpoint for mark in marks]
         start = Watermark(
@@ -219,46 +269,67 @@ class Migration:
 
     def staged_rows(self, plan: Plan) -> list[Rows]:
         """Rows by new partition, as they lie in the staging topic."""
-        found = dict(committed_rows(self._settings, lambda key: key != STAGED_KEY, STAGING))
+        noted = {STAGED_KEY, SWITCHED_KEY}
+        found = dict(committed_rows(self._settings, lambda key: key not in noted, topics.STAGING))
         if len(found) != plan.partitions:
-            raise Stop(f"{STAGING} has {len(found)} partitions, not {plan.partitions}: delete it.")
+            raise Stop(f"{topics.STAGING} has {len(found)} partitions, not {plan.partitions}.")
         return [found[number] for number in range(plan.partitions)]
 
     # Switching.
 
     def require_unchanged(self, state: State) -> None:
-        """Raise `Stop` if anything was sent or a worker came since the state was read."""
-        self.require_no_workers()
+        """Raise `Stop` if anything was sent since the state was read."""
         if _ends(self._settings, len(state.partitions)) != state.ends:
             raise Stop("Records were sent meanwhile: stop the producers, let a worker decide them.")
 
-    def switch(self, plan: Plan, staged: list[Rows]) -> None:
-        """Replace the topics by new ones that begin with the staged rows."""
-        shared = [topic.name for topic in topics.TOPICS.values() if topic.co_partitioned]
-        if not self._is_switched():
-            replication = self._replication()
-            self._say(f"deleting {', '.join(shared)}")
-            # The changelog last: with it all the others are known to be there.
-            self._delete([name for name in shared if name != topics.CHANGELOG])
-            self._delete([topics.CHANGELOG])
-            cluster.create(self._admin, plan.partitions, replication)
-            self._write(topics.CHANGELOG, staged, {})
-            _require_same(totals(each.items() for each in staged), self._changelog(), "changelog")
-        version = str(plan.configuration.version).encode()
-        self._produce_configuration(version, to_json(plan.configuration))
-        self._delete([STAGING])
+    def delete_group(self) -> None:
+        """Delete the workers' group, which is refused while one is in it.
 
-    def _is_switched(self) -> bool:
-        """Whether the new changelog was written: it is, in one transaction, or it is empty.
+        What it committed are positions in the old topics: in new ones of the same names they would
+        be taken for a state that is lost.
 
-        Workers may have gone on from there: it is never replaced again.
+        Raises:
+            Stop: a worker is running, or the broker does not do it.
+
         """
-        staged = self._marker()
-        if staged is None or topics.CHANGELOG not in self._topics():
-            return False
-        if self._changelog_id() == staged.changelog_id:
-            return False
-        return any(WATERMARK_KEY in rows for rows in self._changelog())
+        try:
+            if self._has_group():
+                self._admin.delete_consumer_groups(
+                    [topics.APP_ID], request_timeout=KAFKA_TIMEOUT_S
+                )[topics.APP_ID].result()
+        except KafkaException as error:
+            code = error.args[0].code()
+            if code == KafkaError.NON_EMPTY_GROUP:
+                raise Stop(f"A worker was started meanwhile: {HOW_TO_BE_QUIET}") from error
+            if code != KafkaError.GROUP_ID_NOT_FOUND:
+                raise Stop(f"The group was not deleted: {error.args[0].str()}") from error
+
+    def switch(self, plan: Plan, staged: list[Rows]) -> None:
+        """Replace the topics by new ones that begin with the staged rows.
+
+        Raises:
+            Stop: something was not done; the staging topic is whole.
+
+        """
+        try:
+            if self._noted(SWITCHED_KEY) is None:
+                self._replace(plan, staged)
+            _require_same(totals(each.items() for each in staged), self._changelog(), "changelog")
+            version = str(plan.configuration.version).encode()
+            self._produce_configuration(version, to_json(plan.configuration))
+            self._delete([topics.STAGING])
+        except (Stop, cluster.ClusterError) as error:
+            raise Stop(f"{error}\n{STATE_IS_STAGED}") from error
+
+    def _replace(self, plan: Plan, staged: list[Rows]) -> None:
+        """Make the topics anew, also those of an earlier run: others may have written to them."""
+        shared = [topic.name for topic in topics.TOPICS.values() if topic.co_partitioned]
+        self._say(f"deleting {', '.join(shared)}")
+        # The changelog last: with it all the others are known to be there.
+        self._delete([name for name in shared if name != topics.CHANGELOG])
+        self._delete([topics.CHANGELOG])
+        cluster.create(self._admin, plan.partitions, self._replication_of(topics.STAGING))
+        self._write(topics.CHANGELOG, staged, {SWITCHED_KEY: b""})
 
     def _changelog(self) -> list[Rows]:
         found = dict(committed_rows(self._settings, lambda _: True))
@@ -273,29 +344,31 @@ class Migration:
             raise Stop(f"The broker does not answer: {error.args[0].str()}") from error
         return known
 
-    def _changelog_id(self) -> str:
-        names = TopicCollection([topics.CHANGELOG])
+    def _id_of(self, topic: str) -> str:
+        """Incarnation of the topic; empty where there is none."""
         try:
-            described = self._admin.describe_topics(names, request_timeout=KAFKA_TIMEOUT_S)
-            return str(described[topics.CHANGELOG].result().topic_id)
+            described = self._admin.describe_topics(
+                TopicCollection([topic]), request_timeout=KAFKA_TIMEOUT_S
+            )
+            return str(described[topic].result().topic_id)
         except KafkaException as error:
-            raise Stop(f"{topics.CHANGELOG}: {error.args[0].str()}") from error
+            if error.args[0].code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
+                return ""
+            raise Stop(f"{topic}: {error.args[0].str()}") from error
 
-    def _replication(self) -> int:
-        """Of the present topics; of the staging topic where they are gone already."""
-        known = self._topics()
-        name = topics.CHANGELOG if topics.CHANGELOG in known else STAGING
-        return len(known[name].partitions[0].replicas)
+    def _replication_of(self, topic: str) -> int:
+        return len(self._topics()[topic].partitions[0].replicas)
 
     def _create_staging(self, partitions: int) -> None:
         staging = topics.Topic(
-            name=STAGING,
+            name=topics.STAGING,
             key="row key",
             schema=None,
             retention_ms=-1,
             message_bytes_max=MESSAGE_BYTES_MAX,
         )
-        cluster.create(self._admin, partitions, self._replication(), topics=(staging,))
+        replication = self._replication_of(topics.CHANGELOG)
+        cluster.create(self._admin, partitions, replication, topics=(staging,))
 
     def _delete(self, names: list[str]) -> None:
         there = [name for name in names if name in self._topics()]
@@ -312,15 +385,15 @@ class Migration:
                 raise Stop(f"{', '.join(there)} did not go: run the command again.")
             time.sleep(WAIT_S)
 
-    def _write(self, topic: str, partitions: list[Rows], first: Rows) -> None:
-        """All rows in one transaction; `first` into partition 0."""
+    def _write(self, topic: str, partitions: list[Rows], note: Rows) -> None:
+        """All rows in one transaction, and with them the note in the staging topic."""
         producer = self._producer()
         try:
             producer.init_transactions(KAFKA_TIMEOUT_S)
             producer.begin_transaction()
             for number, rows in enumerate(partitions):
-                own = {**first, **rows} if number == 0 else rows
-                _produce(producer, topic, number, own)
+                _produce(producer, topic, number, rows)
+            _produce(producer, topics.STAGING, 0, note)
             producer.commit_transaction(COMMIT_WITHIN_S)
         except KafkaException as error:
             raise Stop(f"{topic} was not written: {error.args[0].str()}. Run it again.") from error
@@ -330,7 +403,7 @@ class Migration:
         return Producer(
             {
                 **self._settings.librdkafka(),
-                "transactional.id": STAGING,
+                "transactional.id": topics.STAGING,
                 "transaction.timeout.ms": int(COMMIT_WITHIN_S * 1000),
                 "message.max.bytes": MESSAGE_BYTES_MAX,
                 "queue.buffering.max.messages": 10 * BATCH,
@@ -362,23 +435,21 @@ class _Sources:
         self._codec = codec
         self._rules = Rules(plan.configuration)
         self._partitions = plan.partitions
-        self.answered: dict[bytes, int] = {}
+        self.answered: dict[tuple[int, bytes], int] = {}
 
-    def read(
-        self, positions: list[dict[str, int]], remembered: set[bytes]
-    ) -> dict[tuple[str, int], int]:
-        """Read both topics whole; gives their ends."""
-        ends = _ends(self._settings, len(positions))
+    def read(self, partitions: list[Rows]) -> dict[tuple[str, int], int]:
+        """Read both topics whole, beside the rows by partition; gives their ends."""
+        ends = _ends(self._settings, len(partitions))
         undecided = 0
         for (topic, number), end in ends.items():
-            decided = positions[number].get(topic, 0)
+            decided = _positions(partitions[number]).get(topic, 0)
             since_ms = int(time.time() * 1000) - self._rules.dedupe_window_ms - topics.DAY_MS
             begin = min(_offset_of(self._settings, topic, number, since_ms), decided)
             for message in _records(self._settings, topic, number, begin, end):
                 key, partition, is_tick = self._place(topic, message.value())
                 undecided += message.offset() >= decided and not is_tick
-                if key in remembered and partition is not None:
-                    self.answered[key] = partition
+                if key in partitions[number] and partition is not None:
+                    self.answered[number, key] = partition
         if undecided:
             raise Stop(f"{undecided} record(s) wait to be decided: let a worker decide them first.")
         return ends
@@ -410,6 +481,12 @@ class _Sources:
         return key, partition, False
 
 
+def _staged(told: bytes) -> Staged:
+    words = json.loads(told)
+    document = from_json(words["configuration"].encode())
+    return Staged(document, words["partitions"], words["changelog_id"])
+
+
 def _positions(rows: Rows) -> dict[str, int]:
     mark = rows.get(WATERMARK_KEY)
     return {} if mark is None else msgspec.msgpack.decode(mark, type=Watermark).offsets
@@ -419,7 +496,7 @@ def _consumer(settings: Settings, isolation_level: str = "read_committed") -> Co
     return Consumer(
         {
             **settings.librdkafka(),
-            "group.id": STAGING,  # The library asks for one; none is joined.
+            "group.id": topics.STAGING,  # The library asks for one; none is joined.
             "enable.auto.commit": False,
             "isolation.level": isolation_level,
             "auto.offset.reset": "earliest",

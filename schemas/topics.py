@@ -26,6 +26,8 @@ CHANGELOG: Final = f"{APP_ID}-{STOCK_TABLE}-changelog"  # The name Faust derives
 DAY_MS: Final = 24 * 3_600_000
 PARTITIONS_DEFAULT: Final = 8
 
+# There while `holdfast migrate` is under way, and none of TOPICS: it may be all that has the state.
+STAGING: Final = "holdfast-migration"
 
 # How long the changelog keeps the mark of a deleted row. A worker's disk that is older than this
 # may hold rows whose deletion it can no longer learn of: long before, it is restored whole

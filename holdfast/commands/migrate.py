@@ -51,7 +51,8 @@ def command(
 
     Everything must be quiet: stop the producers, let the workers answer what there is, stop the
     workers. The shared topics are replaced, so answers and events told before are gone from them;
-    state is not. Totals are compared before and after. Interrupted, the same command goes on.
+    state is not. Totals are compared before and after. Interrupted, the same command goes on; until
+    then no worker starts. Answering no takes back what was prepared.
 
     Exit code 1: it would corrupt what is stored. 2: something runs, or cannot be reached.
     """
@@ -63,22 +64,28 @@ def command(
     with in_words():
         settings = find_settings(bootstrap, registry)
         migration = Migration(settings, connect_codec(settings), say)
-        migration.require_no_workers()
+        migration.require_ready()
         begun = migration.unfinished()
-        if begun is None:
-            plan = Plan(_document(file, settings), partitions)
-            state = migration.read(plan)
-            rows = migration.rekeyed(plan, state) if dry_run else migration.stage(plan, state)
-            if not dry_run:
-                migration.require_unchanged(state)
-        else:
+        if begun is not None:
             say("an earlier run staged everything and began to switch: going on from there")
             plan = begun.plan
             _require_as_begun(plan.partitions, partitions)
             rows = migration.staged_rows(plan)
+            if not dry_run:
+                _ask(yes=yes)
+                migration.delete_group()
+        else:
+            plan = Plan(_document(file, settings), partitions)
+            state = migration.read(plan)
+            if dry_run:
+                rows = migration.rekeyed(plan, state)
+            else:
+                with migration.taken_back_if_it_fails():
+                    rows = migration.stage(plan, state)
+                    _ask(yes=yes)
+                    migration.delete_group()
+                    migration.require_unchanged(state)
         if not dry_run:
-            if not yes:
-                typer.confirm("Proved equal. Replace the topics now?", abort=True, err=True)
             migration.switch(plan, rows)
     found = totals(each.items() for each in rows)
     holds = sum(count for name, count in found.items() if name[0] == "holds")
@@ -107,6 +114,12 @@ def _document(file: Path | None, settings: Settings) -> Configuration:
     if others:
         raise typer.Exit(EXIT_REFUSED)
     return document
+
+
+def _ask(*, yes: bool) -> None:
+    """Ask before the topics go; what must be so for that is looked at behind the answer."""
+    if not yes:
+        typer.confirm("Proved equal. Replace the topics now?", abort=True, err=True)
 
 
 def _require_as_begun(staged: int, partitions: int) -> None:

@@ -4,6 +4,7 @@ Every command goes through the topics like any channel. Exit codes: 0 granted, 1
 not an error), 2 it could not be asked, 3 no answer came, so the outcome is not known.
 """
 
+import contextlib
 import time
 from collections.abc import Callable
 from typing import Annotated, Any
@@ -58,6 +59,7 @@ ExpiresIn = Annotated[
 ]
 
 UNITS_S = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86_400}
+DURATION_MS_LIMIT = 2**63  # A record has 64 bits for it.
 
 
 def register(app: typer.Typer) -> None:
@@ -72,14 +74,20 @@ def _epilog(examples: str) -> str:
 
 
 def _duration_ms(text: str | None) -> int | None:
-    """Milliseconds of `90s`, `15m`, `2h`, `1d`."""
+    """Milliseconds of `90s`, `15m`, `2h`, `1d`.
+
+    Raises:
+        Stop: it is none, or more than a record can say.
+
+    """
     if text is None:
         return None
     number = text.rstrip("mshd")
-    try:
-        return int(float(number) * UNITS_S[text[len(number) :] or "s"] * 1000)
-    except (ValueError, KeyError) as error:
-        raise Stop(f"{text!r} is not a duration: write 90s, 15m, 2h or 1d") from error
+    with contextlib.suppress(ValueError, KeyError):
+        duration_ms = float(number) * UNITS_S[text[len(number) :] or "s"] * 1000
+        if abs(duration_ms) < DURATION_MS_LIMIT:  # Neither infinity nor NaN is.
+            return int(duration_ms)
+    raise Stop(f"{text!r} is not a duration: write 90s, 15m, 2h or 1d")
 
 
 def _ask(question: Callable[[ChannelClient], Answer | EventAnswer], stack: Asked) -> None:

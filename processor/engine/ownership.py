@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Final, Protocol
 
 import structlog
-from confluent_kafka import TopicCollection
+from confluent_kafka import KafkaException, TopicCollection
 from confluent_kafka.admin import AdminClient
 from faust.tables import TableManager
 from faust.types import TP
@@ -40,6 +40,7 @@ from processor.engine.rows import PartitionRows
 from processor.engine.standby import Standby
 from processor.engine.store import PartitionStore, shared_cache
 from processor.engine.transport import BatchConsumerThread
+from schemas import topics
 
 TOPICS_LOOK_SECONDS: Final = 10.0  # What is decided meanwhile is well within the dedupe window.
 UNASSIGNED_SECONDS: Final = 60.0  # At least; a group waits for a dead member's session timeout.
@@ -109,10 +110,16 @@ class Ownership:
         """Ask the cluster for the topics' incarnations and their partition count. Blocks.
 
         Raises:
-            Fault: a topic is missing, or the partition counts differ.
+            Fault: a topic is missing, the partition counts differ, or `holdfast migrate` is under
+                way: a worker would begin without the state that it has staged.
 
         """
         self._admin = AdminClient(self._kafka.librdkafka())
+        if self._is_there(topics.STAGING):
+            raise Fault(
+                "`holdfast migrate` was begun and has not ended: run it again with the same words. "
+                "If it has deleted nothing yet, answering no takes it back"
+            )
         self._topic_id, self._incarnation = self._ask_topics(within_s=30)
 
     def look_at_topics(self) -> None:
@@ -130,6 +137,16 @@ class Ownership:
             return  # Brokers are away: nothing is read of them either.
         if found != (self._topic_id, self._incarnation):
             raise Fault("a source topic, or the changelog, was made anew or has other partitions")
+
+    def _is_there(self, name: str) -> bool:
+        (future,) = self._admin.describe_topics(
+            TopicCollection([name]), request_timeout=30
+        ).values()
+        try:
+            future.result()
+        except KafkaException:  # Or it may not be seen.
+            return False
+        return True
 
     def _ask_topics(self, within_s: float) -> tuple[str, Incarnation]:
         names = [*self._sources, self._changelog]

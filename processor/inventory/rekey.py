@@ -2,8 +2,9 @@
 
 The rule: nothing is decided here and nothing gets lost. A row goes to the partition that records
 about its product and place will go to; a remembered id whose place is not known goes to all of
-them, where it is inert unless that id comes again. Numbers of holds stay, and with them the hold
-ids: all holds of one reservation id lay in one partition, so none of them can meet another.
+them, where it is inert unless that id comes again. Where rows of one id come together out of
+several partitions, the newest stays. Numbers of holds stay, and with them the hold ids: all holds
+of one reservation id lay in one partition, so none of them can meet another.
 """
 
 from collections import Counter
@@ -12,10 +13,10 @@ from typing import Final
 
 import msgspec
 
-from processor.inventory import rows as row
+from processor.inventory import rows as row, splits
 from processor.inventory.configuration import Configuration, to_json
 from processor.inventory.identity import canonical, location_hash
-from processor.inventory.offsets import FINAL
+from processor.inventory.offsets import ENDED
 from processor.inventory.row_bodies import Checkpoint
 from processor.inventory.rules import Rules
 from schemas.partitioning import partition_of
@@ -37,28 +38,34 @@ class Rekeyed:
 
     Attributes:
         partitions: rows by partition.
+        met: keys of rows that came together out of several partitions, and differed.
 
     """
 
     def __init__(
-        self, configuration: Configuration, partitions: int, answered: Mapping[bytes, int]
+        self,
+        configuration: Configuration,
+        partitions: int,
+        answered: Mapping[tuple[int, bytes], int],
     ) -> None:
         """Begin with nothing.
 
         Args:
             configuration: with the new partition rule.
             partitions: the new count.
-            answered: row key of a remembered id to the new partition of its record, where known.
+            answered: partition as it was and row key of a remembered id to the new partition of
+                its record, where known. Each partition had ids of its own.
 
         """
         self.partitions: list[Rows] = [{} for _ in range(partitions)]
+        self.met: set[bytes] = set()
         self._configuration = configuration
         self._rules = Rules(configuration)
         self._answered = answered
         self._reminders: list[tuple[bytes, list[bytes]]] = []
 
-    def add(self, rows: Iterable[tuple[bytes, bytes]]) -> None:
-        """Put the rows of one partition as it was in their new places.
+    def add(self, number: int, rows: Iterable[tuple[bytes, bytes]]) -> None:
+        """Put the rows of one partition, the `number` that it was, in their new places.
 
         Raises:
             Unplaceable: a hold lacks a dimension that the new rule needs.
@@ -71,13 +78,15 @@ class Rekeyed:
             if kind == ord("D"):
                 self._reminders.append((key[1:9], _decode_reminder(value)[1]))
             elif kind in _REMEMBERED:
-                self._put(self._answered.get(key), key, value)
+                self._put_newest(self._answered.get((number, key)), key, value)
             elif kind == ord("P"):
                 self._add_stock(key, value)
             elif kind == ord("H"):
                 self._add_hold(key, value)
+            elif kind == ord("F"):
+                self._add_failure(key, value)
             else:
-                self._add_of_erp(key, value)
+                self._add_ledger(key, value)
 
     def finish(self) -> list[Rows]:
         """Add reminders and configuration; gives the rows by partition."""
@@ -94,6 +103,13 @@ class Rekeyed:
     def _put(self, partition: int | None, key: bytes, value: bytes) -> None:
         for rows in self._targets(partition):
             rows[key] = value
+
+    def _put_newest(self, partition: int | None, key: bytes, value: bytes) -> None:
+        for rows in self._targets(partition):
+            other = rows.setdefault(key, value)
+            if other != value:
+                self.met.add(key)
+                rows[key] = max(other, value, key=lambda one: _newness(key, one))
 
     def _targets(self, partition: int | None) -> list[Rows]:
         return self.partitions if partition is None else [self.partitions[partition]]
@@ -116,21 +132,21 @@ class Rekeyed:
         partition, location = self._place(place.organization_id, place.product_id, place.dimensions)
         self._put(partition, key, row.at_location(value, location))
 
-    def _add_of_erp(self, key: bytes, value: bytes) -> None:
-        """Ledgers and failures; one that names no place yet is kept wherever it may be needed.
+    def _add_failure(self, key: bytes, value: bytes) -> None:
+        """Put it where a request about it goes, which needs no value of a partition dimension."""
+        found = row.decode_failure(value)
+        values = self._rules.stock_values(found.dimensions)
+        partition, _ = self._at(found.organization_id, found.product_id, values)
+        self._put_newest(partition, key, value)
 
-        A transaction that moved has an ended ledger where it was: if both come to one partition,
-        the one that goes on stays.
-        """
-        is_ledger = key[:1] == b"T"
-        found = row.decode_ledger(value) if is_ledger else row.decode_failure(value)
+    def _add_ledger(self, key: bytes, value: bytes) -> None:
+        """One that names no place yet is kept wherever it may be needed."""
+        found = row.decode_ledger(value)
         try:
             partition, _ = self._place(found.organization_id, found.product_id, found.dimensions)
         except Unplaceable:
             partition = None
-        for rows in self._targets(partition):
-            if not (is_ledger and key in rows and _newness(rows[key]) >= _newness(value)):
-                rows[key] = value
+        self._put_newest(partition, key, value)
 
     def _place(
         self, organization_id: str, product_id: str, dimensions: Mapping[str, str]
@@ -151,10 +167,18 @@ class Rekeyed:
         return partition, location_hash(organization_id, product_id, values)
 
 
-def _newness(ledger: bytes) -> tuple[int, bool, int]:
-    """Orders the ledgers of one transaction; the end of one that moved is told as its going on."""
-    found = row.decode_ledger(ledger)
-    return found.sequence, found.status not in FINAL, found.updated_at_ms
+def _newness(key: bytes, value: bytes) -> tuple[int, ...]:
+    """Orders the rows of one id.
+
+    A transaction that moved was ended where it was, by the same event that has it go on elsewhere.
+    """
+    kind = key[:1]
+    if kind == b"T":
+        ledger = row.decode_ledger(value)
+        return ledger.sequence, ledger.status not in ENDED, ledger.updated_at_ms
+    if kind == b"F":
+        return (row.decode_failure(value).at_ms,)
+    return (splits.last_ms(value) if kind == b"S" else row.answer_head(value)[0],)
 
 
 def totals(partitions: Iterable[Iterable[tuple[bytes, bytes]]]) -> Totals:

@@ -304,6 +304,21 @@ def test_a_topic_that_is_made_anew_under_a_worker_ends_it(cluster: Cluster) -> N
     cluster.all_answered()
 
 
+def test_no_worker_begins_while_the_state_is_staged(cluster: Cluster) -> None:
+    """A migration that was interrupted has it in a topic of its own: a worker would begin anew."""
+    admin = AdminClient({"bootstrap.servers": cluster.bootstrap})
+    staging = NewTopic(topics.STAGING, PARTITIONS, 1)
+    for future in admin.create_topics([staging]).values():
+        future.result(30)
+    assert cluster.worker("one").wait(ANSWERS_WITHIN_S) != 0
+    assert "`holdfast migrate` was begun" in (cluster.directory / "one.log").read_text()
+    for future in admin.delete_topics([topics.STAGING]).values():
+        future.result(30)
+    cluster.worker("one")
+    cluster.send(10)
+    cluster.all_answered()
+
+
 def test_sigterm_hands_over_and_exits(cluster: Cluster) -> None:
     """A graceful stop ends by itself with code 0, and the next worker goes on exactly."""
     worker = cluster.worker("one")

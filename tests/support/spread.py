@@ -63,7 +63,7 @@ SECONDS: Final = {
     HTTP: 120,
     "tests/integration/test_stack.py": 60,
     "tests/unit/test_core_from_source.py": 60,
-    "tests/integration/test_migrate.py": 40,
+    "tests/integration/test_migrate.py": 80,
     "tests/property/test_crossing.py": 40,
     "tests/integration/test_run.py": 25,
     "tests/contract/test_compiled_twin.py": 20,

@@ -6,10 +6,14 @@ import pytest
 from confluent_kafka import KafkaError
 
 from holdfast import migration
-from holdfast.migration import Migration, Stop
+from holdfast.migration import Migration, Plan, State, Stop
+from processor.inventory.configuration import default
+from processor.inventory.rows import encode_answer
 from producers.settings import Settings
 from schemas.codec import Codec
 from schemas.registry import FixedSchemaIds
+
+NOWHERE = Settings(bootstrap_servers="127.0.0.1:9", registry_url="http://127.0.0.1:9")
 
 
 class Refusing:
@@ -34,7 +38,17 @@ def test_a_configuration_that_may_not_be_written_is_no_success(
 ) -> None:
     """Producers would key by the old rule and workers by the new one: it stops, and says why."""
     monkeypatch.setattr(migration, "Producer", Refusing)
-    nowhere = Settings(bootstrap_servers="127.0.0.1:9", registry_url="http://127.0.0.1:9")
-    moving = Migration(nowhere, Codec(FixedSchemaIds()), print)
+    moving = Migration(NOWHERE, Codec(FixedSchemaIds()), print)
     with pytest.raises(Stop, match="authorization"):
         moving._produce_configuration(b"2", b"{}")
+
+
+def test_it_says_of_how_many_ids_one_answer_is_kept() -> None:
+    """Those that two partitions remember and one has by the new rule; one copied to both is one."""
+    said: list[str] = []
+    moving = Migration(NOWHERE, Codec(FixedSchemaIds()), said.append)
+    rows = [{b"R1": encode_answer(ms, bytes(8), ()), b"Ecopied": bytes(16)} for ms in (1, 2)]
+    places = {(0, b"R1"): 0, (1, b"R1"): 0}
+    (moved,) = moving.rekeyed(Plan(default(), 1), State(rows, {}, places))
+    assert (moved[b"R1"], moved[b"Ecopied"]) == (rows[1][b"R1"], bytes(16))
+    assert said == ["1 id(s) were remembered by several partitions: the newest answer stays"]

@@ -36,6 +36,15 @@ def nothing_known(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         monkeypatch.delenv(name, raising=False)
 
 
+@pytest.mark.parametrize("text", ["inf", "1e400d", "1e30d", "nan", "soon", "5w"])
+def test_a_duration_that_no_record_can_say_is_refused_in_words(text: str) -> None:
+    """Before anybody is asked: no stack is known here."""
+    place = ["--org", "usmf", "--site", "1", "--warehouse", "11"]
+    told = runner.invoke(app, ["reserve", "D0002", "1", *place, "--expires-in", text])
+    assert told.exit_code == 2, told.output
+    assert f"'{text}' is not a duration" in told.output
+
+
 def test_a_command_needs_only_the_servers_that_it_asks() -> None:
     """A broker for `topics check`, a registry for `schemas check`; both are missed by name."""
     assert find_settings("broker:9092", needs="broker").bootstrap_servers == "broker:9092"

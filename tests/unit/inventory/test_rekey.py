@@ -5,7 +5,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from processor.inventory import rows as row
+from processor.inventory import rows as row, splits
 from processor.inventory.audit import audit
 from processor.inventory.configuration import Configuration, PartitionRule, default
 from processor.inventory.rekey import Rekeyed, Unplaceable, checkpoint_of, totals
@@ -41,7 +41,7 @@ def rekeyed(partition: Partition, configuration: Configuration) -> list[dict[byt
     """Rows by new partition; nothing is known of where ids were asked."""
     new = Rekeyed(configuration, PARTITIONS, {})
     local = partition.domain.local_kinds
-    new.add((key, value) for key, value in partition.rows.rows.items() if key[0] not in local)
+    new.add(0, ((key, value) for key, value in partition.rows.rows.items() if key[0] not in local))
     return new.finish()
 
 
@@ -116,8 +116,8 @@ def test_a_decision_after_it_goes_on_from_what_was_held() -> None:
 def test_an_id_whose_record_is_known_goes_to_its_partition_alone() -> None:
     """Others go everywhere; what forgets them goes with them."""
     partition = busy()
-    new = Rekeyed(by("by-product"), PARTITIONS, {b"Rr-2": 2})
-    new.add(partition.rows.rows.items() - dict(index_rows(partition)).items())
+    new = Rekeyed(by("by-product"), PARTITIONS, {(0, b"Rr-2"): 2})
+    new.add(0, partition.rows.rows.items() - dict(index_rows(partition)).items())
     rows = new.finish()
     assert [number for number in range(PARTITIONS) if b"Rr-2" in rows[number]] == [2]
     assert all(b"Rr-3" in each for each in rows)
@@ -130,6 +130,47 @@ def test_an_id_whose_record_is_known_goes_to_its_partition_alone() -> None:
         }
         assert (b"Rr-2" in reminded) is (number == 2)
         assert b"Rr-3" in reminded
+
+
+@pytest.mark.parametrize("first", ["older", "newer"])
+def test_an_id_that_two_partitions_remember_is_answered_by_each_in_its_place(first: str) -> None:
+    """As order numbers of two stores are; where both come to one partition, the newer one stays."""
+    key, reminder = b"R1", msgspec.msgpack.encode((row.FORMAT, [b"R1"]))
+    at_ms = (1_000, 2_000) if first == "older" else (2_000, 1_000)
+    answers = [row.encode_answer(ms, bytes(8), (row.FORMAT, 0, [])) for ms in at_ms]
+    for places, kept in ([(1, 3), {1: answers[0], 3: answers[1]}], [(2, 2), {2: max(answers)}]):
+        new = Rekeyed(
+            by("by-product"), PARTITIONS, {(n, key): place for n, place in enumerate(places)}
+        )
+        for number, answer in enumerate(answers):
+            due = b"D" + (at_ms[number] + 1).to_bytes(8, "big") + bytes(8)
+            new.add(number, [(key, answer), (due, reminder)])
+        rows = new.finish()
+        assert {n: each[key] for n, each in enumerate(rows) if key in each} == kept
+        assert new.met == ({key} if len(kept) == 1 else set())
+
+
+def test_an_order_line_that_two_partitions_noted_keeps_the_later_note() -> None:
+    """Its place is not known: both come everywhere."""
+    key = b"Susmf\x1eSO-1\x1e1"
+    notes = [
+        msgspec.msgpack.encode(splits.Split(splits.FORMAT, [splits.Part("T", ms, 1, [])]))
+        for ms in (5, 7, 6)
+    ]
+    new = Rekeyed(by("by-product"), PARTITIONS, {})
+    for number, note in enumerate(notes):
+        new.add(number, [(key, note)])
+    assert all(rows[key] == notes[1] for rows in new.finish())
+
+
+def test_a_failure_without_a_place_lies_once_where_a_request_about_it_goes() -> None:
+    """By product it named no warehouse; by location its key has an empty one."""
+    key, value = next(item for item in busy().rows.rows.items() if item[0][:1] == b"F")
+    failure = msgspec.structs.replace(row.decode_failure(value), dimensions={"siteid": "1"})
+    new = Rekeyed(by("by-location"), PARTITIONS, {})
+    new.add(0, [(key, row.encode_row(failure))])
+    places = [number for number, rows in enumerate(new.finish()) if key in rows]
+    assert places == [partition_of(location_key("usmf", "1", ""), PARTITIONS)]
 
 
 def test_a_row_without_a_needed_dimension_stops_everything() -> None:
@@ -165,19 +206,22 @@ def line_of(quantity: float, **detail: Any) -> RequestLine:
     return line(quantity, product="D0003", **detail)
 
 
+@pytest.mark.parametrize("status", ["RESERVED_PHYSICAL", "SOLD"])
 @pytest.mark.parametrize("first", ["old place", "new place"])
-def test_a_transaction_that_moved_goes_on_where_both_its_places_come_together(first: str) -> None:
+def test_a_transaction_that_moved_goes_on_where_both_its_places_come_together(
+    first: str, status: str
+) -> None:
     """Its ended ledger, where it was, does not replace the one that knows what was offset."""
     before, after = busy(), Partition()
     before.status("DELETED", 1, sequence=2, order_id="SO-1", auto_offset=True)
     after.stock(10)
     after.reserve(2, order_id="SO-1")
-    after.status("RESERVED_PHYSICAL", 1, sequence=2, order_id="SO-1", auto_offset=True)
+    after.status(status, 1, sequence=2, order_id="SO-1", auto_offset=True)
     old, new = ledgers(before.rows.rows), ledgers(after.rows.rows)
     (key,) = old.keys() & new.keys()
     together = Rekeyed(by("by-product"), 1, {})
-    for rows in (old, new) if first == "old place" else (new, old):
-        together.add(rows.items())
+    for number, rows in enumerate((old, new) if first == "old place" else (new, old)):
+        together.add(number, rows.items())
     (rows,) = together.finish()
     assert row.decode_ledger(rows[key]).offset_quantity == 1_000_000
     assert rows[key] == new[key] != old[key]
