@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
 
+from producers.channel.ids import new_request_id
 from producers.quantity import Quantity, to_unscaled
 from schemas.messages import (
     InventoryTransaction,
@@ -101,6 +102,17 @@ def request(
         lines=list(lines),
         options=None if options == NO_OPTIONS else options,
     )
+
+
+def as_sent(asked: ReservationRequest) -> ReservationRequest:
+    """The request as it goes out: a dry run under an id of its own.
+
+    Answers are matched by id, whoever asked, and nothing remembers a dry run. Under one id, its
+    answer could be taken for that of the request which is asked for real afterwards.
+    """
+    if asked.options is None or not asked.options.dry_run:
+        return asked
+    return msgspec.structs.replace(asked, request_id=new_request_id())
 
 
 def item_of(asked: ReservationRequest, index: int = 0) -> Item:
