@@ -260,7 +260,9 @@ class RedisQueries:
         return None
 
     async def _reservation_of(self, hold: HoldView, count: int) -> ReservationView:
-        stock = await self._stock([joined(hold.organization_id, hold.product_id)])
+        dimensions = hold.dimensions
+        place = joined(dimensions.get(measure.SITE, ""), dimensions.get(measure.WAREHOUSE, ""))
+        stock = await self._stock([joined(hold.organization_id, hold.product_id)], [place])
         reserved = [
             level.extra
             for level in stock

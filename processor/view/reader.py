@@ -27,8 +27,8 @@ REBUILDING: Final = "the view is being rebuilt: ask again in a moment"
 
 # Besides Redis' own commands, which are reads here, and as many words as a script can hand on:
 # `STOCK most key…` gives the rows of these hashes, hash by hash; `MEMBERS most set…` the members of
-# these sets, set by set; `STOCK EVERYWHERE most set… begin…` the rows of the hashes whose keys begin
-# so, and end as the members of the set of each beginning say. They are counted before any is read,
+# these sets, set by set; `STOCK EVERYWHERE most set… begin…` the rows of hashes whose keys begin so
+# and end as the members of the set of each beginning say. They are counted before any is read,
 # since Redis does nothing else meanwhile: more than `most` of them are answered by nothing. A
 # refusal is an answer like another.
 _RUN: Final = b"""

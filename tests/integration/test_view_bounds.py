@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import redis
 
+from processor.inventory import rows as row
 from processor.view.keys import Names, encode, joined
 from processor.view.queries import RedisQueries
 from processor.view.settings import ViewSettings
@@ -106,3 +107,23 @@ async def test_places_of_products_are_counted_before_they_are_read(
     with pytest.raises(QueryInvalid, match="ask for fewer products"):
         await queries.on_hand(QUESTIONS[1])
     assert calls(raw, "smembers") == before
+
+
+async def test_a_reservation_reads_the_rows_of_its_place(
+    queries: RedisQueries, view: ViewSettings, raw: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One level is told, however many rows its product has elsewhere."""
+    keys = Names(view.prefix).generation(b"g")
+    reservation = bytes(range(12))
+    place = row.Place("usmf", PRODUCTS[0], {"siteid": "1", "locationid": "11"}, "iv.softreserved")
+    hold = row.Hold(row.FORMAT, row.LIVE, row.raw(row.encode_place(place)), 3, 1, 0, 3)
+    key = row.hold_key(reservation, 5)[1:]
+    raw.hset(keys(b"h"), key, row.encode_hold(hold, bytes(12), 0))
+    raw.zadd(keys(b"hr:" + reservation), {bytes(8) + key: 0})
+    level = (1, "usmf", PRODUCTS[0], place.dimensions, place.measure, 3)
+    stock = keys.stock(joined("usmf", PRODUCTS[0]), joined("1", "11"))
+    raw.hset(stock, "level", encode(level))
+    monkeypatch.setattr("processor.view.queries.STOCK_ROWS_MAX", len(COLORS) + 1)
+    told = await queries.reservation(reservation.hex())
+    assert told is not None
+    assert (told.reserved, told.holds) == (3, 1)
