@@ -209,3 +209,17 @@ def test_an_unknown_dry_run_can_be_looked_up(client: ChannelClient, items: list[
     if not isinstance(told, ReservationResult):
         told = client.lookup(told.request_id)
     assert granted(told)
+
+
+def test_an_item_may_be_named_as_a_data_source_does(
+    client: ChannelClient, items: list[Item]
+) -> None:
+    """The same stock, and no record goes astray for it."""
+    own = {"InventSiteId": HERE["siteid"], "InventLocationId": HERE["locationid"]}
+    item = Item("usmf", items[0].product_id, own, "fno")
+    answer = client.reserve(item, 2)
+    assert granted(answer)
+    event = client.on_hand(item, {"fno.physicalinvent": 1}, source="fno")
+    assert isinstance(event, InventoryEvent)
+    assert available(client, items[0]) == 4 * UNIT
+    assert granted(client.release(item, answer.lines[0].hold_id))
