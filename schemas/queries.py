@@ -14,6 +14,8 @@ PRODUCTS_MAX: Final = 5_000  # Products one question may name (IV 4).
 # Organizations times sites times warehouses that one question may span without pages (IV 4).
 COMBINATIONS_MAX: Final = 10_000
 STOCK_ROWS_MAX: Final = 200_000  # Stock rows one question may read; beyond it must be narrowed.
+# Products ever seen at the places of one question that names none: as many have a row each.
+PLACE_PRODUCTS_MAX: Final = 200_000
 HOLDS_PAGE_MAX: Final = 1_000  # Holds of one page.
 HOLDS_READ_MAX: Final = 10_000  # Holds looked at for one page, when most of them do not fit.
 FAILURES_PAGE_MAX: Final = 1_000

@@ -30,6 +30,7 @@ from schemas.queries import (
     DECISIONS_KEPT,
     FAILURES_PAGE_MAX,
     HOLDS_READ_MAX,
+    PLACE_PRODUCTS_MAX,
     STOCK_ROWS_MAX,
     DecisionLine,
     DecisionView,
@@ -107,14 +108,17 @@ class RedisQueries:
         rows: list[StockRow] = []
         for start in range(0, len(products), PRODUCTS_A_TRIP):
             some = products[start : start + PRODUCTS_A_TRIP]
+            most = STOCK_ROWS_MAX - len(rows)
 
-            def commands(keys: GenerationKeys, some: Sequence[bytes] = some) -> list[Command]:
-                return [_stock_command(keys, product, places) for product in some]
+            def commands(
+                keys: GenerationKeys, some: Sequence[bytes] = some, most: int = most
+            ) -> list[Command]:
+                return [_stock_command(keys, some, places, most)]
 
-            for values in await self._reader.read(commands):
-                rows += [decode_stock(value) for value in values]
-            if len(rows) > STOCK_ROWS_MAX:
+            (found,) = await self._reader.read(commands)
+            if found is None:
                 raise QueryInvalid(f"more than {STOCK_ROWS_MAX} stock rows: ask for fewer products")
+            rows += [decode_stock(value) for value in chain.from_iterable(found)]
         return rows
 
     async def _stock_of_places(
@@ -128,9 +132,16 @@ class RedisQueries:
         more = span > end
         if not places:
             return [], False
-        found = await self._reader.read(
-            lambda keys: [("SMEMBERS", keys(b"w:" + joined(*place))) for place in places]
+        (found,) = await self._reader.read(
+            lambda keys: [
+                ("MEMBERS", PLACE_PRODUCTS_MAX, *[keys(b"w:" + joined(*place)) for place in places])
+            ]
         )
+        if found is None:
+            raise QueryInvalid(
+                f"more than {PLACE_PRODUCTS_MAX} products at these places: ask for fewer places, "
+                "or in smaller pages"
+            )
         wanted = {
             joined(place[0], product.decode())
             for place, products in zip(places, found, strict=True)
@@ -249,7 +260,9 @@ class RedisQueries:
         return None
 
     async def _reservation_of(self, hold: HoldView, count: int) -> ReservationView:
-        stock = await self._stock([joined(hold.organization_id, hold.product_id)])
+        dimensions = hold.dimensions
+        place = joined(dimensions.get(measure.SITE, ""), dimensions.get(measure.WAREHOUSE, ""))
+        stock = await self._stock([joined(hold.organization_id, hold.product_id)], [place])
         reserved = [
             level.extra
             for level in stock
@@ -445,10 +458,15 @@ class RedisQueries:
         raise ViewUnavailable("the configuration changes all the time")
 
 
-def _stock_command(keys: GenerationKeys, product: bytes, places: Sequence[bytes]) -> Command:
+def _stock_command(
+    keys: GenerationKeys, products: Sequence[bytes], places: Sequence[bytes], most: int
+) -> Command:
+    """What asks for the rows of products at these places, everywhere if none are named."""
     if places:
-        return ("STOCK", *[keys.stock(product, place) for place in places])
-    return ("STOCK EVERYWHERE", keys.places(product), keys.stock(product, b""))
+        named = [keys.stock(product, place) for product in products for place in places]
+        return ("STOCK", most, *named)
+    seen = [keys.places(product) for product in products]
+    return ("STOCK EVERYWHERE", most, *seen, *[keys.stock(product, b"") for product in products])
 
 
 def _nothing(_: GenerationKeys) -> list[Any]:

@@ -20,24 +20,44 @@ from processor.view.settings import ViewSettings
 from schemas.queries import ViewUnavailable
 
 UNDER_WAY_MAX: Final = 2  # Round trips at once: one is decoded while the other is away.
-COMMANDS_A_TRIP: Final = 500
+WORDS_A_TRIP: Final = 2_000  # Some 500 commands; more only for one question alone.
 TRIES_MAX: Final = 5  # Generations are switched by hand: twice during one question is rare.
 
 REBUILDING: Final = "the view is being rebuilt: ask again in a moment"
 
 # Besides Redis' own commands, which are reads here, and as many words as a script can hand on:
-# `STOCK` gives the rows of some hashes, `STOCK EVERYWHERE` those of one product, whose hashes begin
-# with the second key, wherever the set that is the first says. A refusal is an answer like another.
+# `STOCK most key…` gives the rows of these hashes, hash by hash; `MEMBERS most set…` the members of
+# these sets, set by set; `STOCK EVERYWHERE most set… begin…` the rows of hashes whose keys begin so
+# and end as the members of the set of each beginning say. They are counted before any is read,
+# since Redis does nothing else meanwhile: more than `most` of them are answered by nothing. A
+# refusal is an answer like another.
 _RUN: Final = b"""
-local function rows_of(keys)
-  if #keys == 1 then return redis.pcall('HVALS', keys[1]) end
-  local rows = {}
-  for _, key in ipairs(keys) do
-    local found = redis.pcall('HVALS', key)
-    if found.err then return found end
-    for _, value in ipairs(found) do rows[#rows + 1] = value end
+local function each(count, read, most, keys, first, last)
+  local sizes = {}
+  for number = first, last do
+    local size = redis.pcall(count, keys[number])
+    if type(size) == 'table' then return size end
+    most = most - size
+    if most < 0 then return false end
+    sizes[number] = size
   end
-  return rows
+  local found = {}
+  for number = first, last do
+    found[#found + 1] = sizes[number] == 0 and {} or redis.pcall(read, keys[number])
+  end
+  return found
+end
+
+local function everywhere(most, first, last)
+  local products = (last - first + 1) / 2
+  local places = each('SCARD', 'SMEMBERS', most, ARGV, first, first + products - 1)
+  if not places or places.err then return places end
+  local keys = {}
+  for number, names in ipairs(places) do
+    local begin = ARGV[first + products + number - 1]
+    for _, name in ipairs(names) do keys[#keys + 1] = begin .. name end
+  end
+  return each('HLEN', 'HVALS', most, keys, 1, #keys)
 end
 
 local told = {}
@@ -47,13 +67,11 @@ while first <= #ARGV do
   local name = ARGV[first + 1]
   local answer
   if name == 'STOCK' then
-    answer = rows_of({unpack(ARGV, first + 2, last)})
+    answer = each('HLEN', 'HVALS', tonumber(ARGV[first + 2]), ARGV, first + 3, last)
   elseif name == 'STOCK EVERYWHERE' then
-    answer = redis.pcall('SMEMBERS', ARGV[first + 2])
-    if not answer.err then
-      for number, place in ipairs(answer) do answer[number] = ARGV[first + 3] .. place end
-      answer = rows_of(answer)
-    end
+    answer = everywhere(tonumber(ARGV[first + 2]), first + 3, last)
+  elseif name == 'MEMBERS' then
+    answer = each('SCARD', 'SMEMBERS', tonumber(ARGV[first + 2]), ARGV, first + 3, last)
   else
     answer = redis.pcall(unpack(ARGV, first + 1, last))
   end
@@ -69,10 +87,11 @@ Build = Callable[[GenerationKeys], Sequence[Command]]
 class _Question:
     """Commands that wait for the next round trip."""
 
-    __slots__ = ("commands", "future")
+    __slots__ = ("commands", "future", "words")
 
     def __init__(self, commands: Sequence[Command], future: "asyncio.Future[_Trip]") -> None:
         self.commands = commands
+        self.words = sum(map(len, commands))
         self.future = future
 
 
@@ -152,8 +171,8 @@ class Reader:
             return
         count = total = 0
         for question in self._waiting:
-            total += len(question.commands)
-            if count and total > COMMANDS_A_TRIP:
+            total += question.words
+            if count and total > WORDS_A_TRIP:
                 break
             count += 1
         questions, self._waiting = self._waiting[:count], self._waiting[count:]

@@ -14,17 +14,20 @@ from collections.abc import Coroutine, Generator, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Self, TypeVar, cast
+from typing import Any, Final, NamedTuple, Self, TypeVar, cast
+
+import msgspec
 
 from producers.channel.basket import HOLD_MS, BasketOutcome, BasketPlan, converse
 from producers.channel.ids import new_request_id
 from producers.channel.key_rule import key_rule_in_force
 from producers.channel.link import Link, Outcome, Slot
-from producers.channel.outcomes import Answer, ChannelError, EventAnswer
+from producers.channel.outcomes import Answer, ChannelError, EventAnswer, Undecided
 from producers.channel.requests import (
     BasketLine,
     Item,
     KeyRule,
+    as_sent,
     item_of,
     request,
 )
@@ -32,13 +35,32 @@ from producers.channel.verbs import Verbs
 from producers.settings import Settings
 from schemas import topics
 from schemas.codec import Codec
-from schemas.messages import InventoryTransaction, RequestOptions, ReservationRequest
+from schemas.messages import (
+    InventoryTransaction,
+    RequestOptions,
+    ReservationRequest,
+    ReservationResult,
+)
 from schemas.registry import SchemaIds
 
 CLOSE_S: Final = 10.0  # How long closing waits for outcomes under way.
-Packed = tuple[Slot, bytes, bytes]
 _T = TypeVar("_T")
 _Coming = Coroutine[Any, Any, _T]
+
+
+class Packed(NamedTuple):
+    """A record to send; `name` is the id to answer it under, where it goes under another one."""
+
+    slot: Slot
+    key: bytes
+    value: bytes
+    name: str = ""
+
+    def told(self, outcome: Outcome) -> Outcome:
+        """Its outcome for who asked. An unknown one keeps the id that `lookup` finds it by."""
+        if self.name and isinstance(outcome, ReservationResult | Undecided):
+            return msgspec.structs.replace(outcome, request_id=self.name)
+        return outcome
 
 
 def connect_codec(settings: Settings) -> Codec:
@@ -63,14 +85,17 @@ class _Packer:
         """The request for every partition: it goes to partitions, not to a key."""
         value = self._codec.encode_request(asked)
         return [
-            (Slot(topics.REQUESTS, partition, asked.request_id), b"", value)
+            Packed(Slot(topics.REQUESTS, partition, asked.request_id), b"", value)
             for partition in range(self._link.partitions[topics.REQUESTS])
         ]
 
     def request(self, asked: ReservationRequest, key: bytes | None) -> Packed:
         if key is None:
             key = self.key_rule(item_of(asked)) if asked.lines else b""
-        return self._pack(topics.REQUESTS, asked.request_id, key, self._codec.encode_request(asked))
+        sent = as_sent(asked)
+        value = self._codec.encode_request(sent)
+        packed = self._pack(topics.REQUESTS, sent.request_id, key, value)
+        return packed if sent is asked else packed._replace(name=asked.request_id)
 
     def transaction(self, told: InventoryTransaction, key: bytes | None) -> Packed:
         if key is None:
@@ -93,7 +118,7 @@ class _Packer:
         return self.transaction(asked, key)
 
     def _pack(self, topic: str, request_id: str, key: bytes, value: bytes) -> Packed:
-        return Slot(topic, self._link.partition(topic, key), request_id), key, value
+        return Packed(Slot(topic, self._link.partition(topic, key), request_id), key, value)
 
     def unsettled(self, request_id: str) -> Packed | Outcome:
         """The record to send again, or the outcome that came late."""
@@ -105,7 +130,7 @@ class _Packer:
                 f"no unsettled request {request_id} here: ask the same request again with its id"
             )
         slot, record = found
-        return record.outcome or (slot, record.key, record.value)
+        return record.outcome or Packed(slot, record.key, record.value)
 
 
 def _open(link: Link, codec: Codec, settings: Settings, key_rule: KeyRule | None) -> _Packer:
@@ -227,9 +252,9 @@ class ChannelClient(Verbs[Answer, EventAnswer]):
 
         def deliver(outcome: Outcome) -> None:
             self._free.release()
-            future.set_result(outcome)
+            future.set_result(packed.told(outcome))
 
-        slot, key, value = packed
+        slot, key, value, _ = packed
         self._free.acquire()
         try:
             self._link.send(slot, key, value, deliver, timeout_ms=timeout_ms or self._timeout_ms)
@@ -347,7 +372,7 @@ class AsyncChannelClient(Verbs[_Coming[Answer], _Coming[EventAnswer]]):
             answers = await asyncio.gather(*(self.ask(asked, key=key) for asked, key in asking))
 
     async def _send(self, packed: Packed, timeout_ms: int | None) -> Outcome:
-        slot, key, value = packed
+        slot, key, value, _ = packed
         async with self._free:
             if not self._link.listening(slot):
                 await asyncio.to_thread(self._link.listen_for, slot)
@@ -362,7 +387,7 @@ class AsyncChannelClient(Verbs[_Coming[Answer], _Coming[EventAnswer]]):
             self._link.send(
                 slot, key, value, deliver, timeout_ms=timeout_ms or self._settings.timeout_ms
             )
-            return await future
+            return packed.told(await future)
 
     def _drain(self) -> None:
         while self._arrived:

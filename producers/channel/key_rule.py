@@ -1,9 +1,10 @@
-"""The partition rule in force, read from the configuration topic.
+"""The key rule in force, read from the configuration topic: partition rule and dimension names.
 
 The rule: the key of a record must be the one the workers compute, and they compute it from the
 newest configuration. A producer that guessed would be answered with KEY_MISMATCH in the dead
 letters, so it asks the topic once, when it opens. Where there is no topic or no version, workers
-begin by location, and so does it. A partition rule never changes while anything runs.
+begin by location, and so does it. A partition rule never changes while anything runs; who has
+another name for site or location in a newer version opens the client again.
 """
 
 import time
@@ -19,13 +20,13 @@ from confluent_kafka import (
 )
 
 from producers.channel.outcomes import ChannelError
-from producers.channel.requests import Item, KeyRule, key_by_location
+from producers.channel.requests import KeyRule, Keys, key_by_location
 from producers.settings import Settings
 from schemas.access import refusal
-from schemas.partitioning import bucket_key, product_key
 from schemas.topics import CONFIGURATION
 
 POLL_S: Final = 0.1
+RULES: Final = frozenset({"by-location", "by-product", "by-location-and-product"})
 
 
 class _Partition(msgspec.Struct, frozen=True):
@@ -33,11 +34,16 @@ class _Partition(msgspec.Struct, frozen=True):
     buckets: int = 64
 
 
+class _DataSource(msgspec.Struct, frozen=True):
+    dimension_mappings: dict[str, str] = {}
+
+
 class _Document(msgspec.Struct, frozen=True):
     """The part of a configuration document that decides the key."""
 
     version: int = 0
     partition: _Partition = _Partition()
+    data_sources: dict[str, _DataSource] = {}
 
 
 def key_rule_of(document: bytes) -> KeyRule:
@@ -48,19 +54,17 @@ def key_rule_of(document: bytes) -> KeyRule:
 
     """
     try:
-        partition = msgspec.json.decode(document, type=_Document).partition
+        found = msgspec.json.decode(document, type=_Document)
     except msgspec.DecodeError as error:
         raise ChannelError(f"The configuration in force cannot be read: {error}") from error
-    if partition.rule == "by-location":
-        return key_by_location
-    if partition.rule == "by-product":
-        return _key_by_product
-    if partition.rule == "by-location-and-product":
-        return _by_bucket(partition.buckets)
-    raise ChannelError(
-        f"The partition rule in force, {partition.rule}, is not known to this release: use a newer "
-        "one, or give key_rule."
-    )
+    rule, buckets = found.partition.rule, found.partition.buckets
+    if rule not in RULES:
+        raise ChannelError(
+            f"The partition rule in force, {rule}, is not known to this release: use a newer one, "
+            "or give key_rule."
+        )
+    names = {source: content.dimension_mappings for source, content in found.data_sources.items()}
+    return Keys(rule, buckets, names).key_of
 
 
 def key_rule_in_force(settings: Settings) -> KeyRule:
@@ -115,20 +119,3 @@ def _documents(settings: Settings) -> list[bytes]:
         return found
     finally:
         consumer.close()
-
-
-def _values(item: Item) -> dict[str, str]:
-    return {name.lower(): value for name, value in item.dimensions.items()}
-
-
-def _key_by_product(item: Item) -> bytes:
-    return product_key(item.organization_id, item.product_id)
-
-
-def _by_bucket(buckets: int) -> KeyRule:
-    def key(item: Item) -> bytes:
-        values = _values(item)
-        site, location = values.get("siteid", ""), values.get("locationid", "")
-        return bucket_key(item.organization_id, site, location, item.product_id, buckets=buckets)
-
-    return key

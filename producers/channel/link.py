@@ -444,6 +444,11 @@ class Link:
         """Records sent whose outcome has not been delivered."""
         return len(self._waiting)
 
+    @property
+    def ended(self) -> str:
+        """Why nothing can be sent any more, for good; empty while it can."""
+        return self._ended
+
     def close(self, timeout_s: float) -> None:
         """Take nothing more, wait for outcomes, call the rest unknown, let go of the broker."""
         deadline_s = time.monotonic() + timeout_s

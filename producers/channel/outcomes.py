@@ -16,7 +16,7 @@ class Unknown(msgspec.Struct, frozen=True, kw_only=True):
     """No answer within the time given: it may have been decided, or still be.
 
     `lookup(request_id)` settles it: the same request is sent again, and whatever happened first
-    counts.
+    counts. A dry run's is the id that it went under, not the one it was given.
     """
 
     request_id: str

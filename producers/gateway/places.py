@@ -1,15 +1,13 @@
 """Where a record goes: the names and the partition rule of the configuration in force.
 
-The rule: the key that is computed here must be the one the worker computes, or the record is set
-aside; so the dimension names of a data source are mapped as the configuration says, and no more of
-the configuration is read than that.
+The rule: keys are computed as the channel client computes them (`producers.channel.requests`), and
+no more of the configuration is read than names and rule.
 """
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
-from producers.channel.requests import Item
-from schemas.partitioning import bucket_key, location_key, product_key
+from producers.channel.requests import Keys
 
 if TYPE_CHECKING:
     from schemas.queries import OnHandQuery
@@ -22,14 +20,14 @@ BASE_DIMENSIONS: Final = (  # The closed vocabulary of the original.
     *(f"customdimension{number}" for number in range(1, 13)),
     *(f"extendeddimension{number}" for number in range(1, 9)),
 )
-_SITE: Final = "siteid"
-_LOCATION: Final = "locationid"
 
 
 class Places:
     """Names and keys by one configuration document.
 
     Attributes:
+        key: of a record about a product somewhere, see `Keys.key`.
+        key_of: key rule for the channel client and baskets, see `Keys.key_of`.
         by_product: the partition is that of the product: no site or location need be named.
         environment: name of the configuration.
         version: of the configuration.
@@ -46,18 +44,21 @@ class Places:
     def __init__(self, document: Mapping[str, Any]) -> None:
         partition = document.get("partition") or {}
         reservation = document["reservation"]
-        self._rule = str(partition.get("rule", "by-location"))
-        self._buckets = int(partition.get("buckets", 64))
-        self._names: dict[str, dict[str, str]] = {
-            source: {
-                str(external).lower(): str(base).lower()
-                for external, base in (content.get("dimension_mappings") or {}).items()
-            }
-            for source, content in document["data_sources"].items()
-        }
+        rule = str(partition.get("rule", "by-location"))
+        keys = Keys(
+            rule,
+            int(partition.get("buckets", 64)),
+            {
+                source: content.get("dimension_mappings") or {}
+                for source, content in document["data_sources"].items()
+            },
+        )
+        self._names = keys.names
+        self.key = keys.key
+        self.key_of = keys.key_of
         self.document = document
         self.questions: dict[bytes, OnHandQuery] = {}
-        self.by_product = self._rule == "by-product"
+        self.by_product = rule == "by-product"
         self.environment = str(document["environment"])
         self.version = int(document["version"])
         self.reservable = frozenset(reservation["dimensions"])
@@ -83,32 +84,6 @@ class Places:
         """Who may change a data source's measures: its ERP, or this interface."""
         senders = self._senders.get(source) or (API_SENDER,)
         return str(senders[0])
-
-    def key(
-        self, organization_id: str, product_id: str, dimensions: Mapping[str, str], source: str = ""
-    ) -> bytes:
-        """Key of a record about a product there. A missing site or location is empty."""
-        if self.by_product:
-            return product_key(organization_id, product_id)
-        site, location = dimensions.get(_SITE, ""), dimensions.get(_LOCATION, "")
-        if source and not (site and location):
-            names = self._names.get(source.lower(), {})
-            for name, value in dimensions.items():
-                base = names.get(name.lower(), name.lower())
-                if base == _SITE:
-                    site = site or value
-                elif base == _LOCATION:
-                    location = location or value
-        if self._rule == "by-location":
-            return location_key(organization_id, site, location)
-        return bucket_key(organization_id, site, location, product_id, buckets=self._buckets)
-
-    def key_of(self, item: Item) -> bytes:
-        """Key rule for the channel client and baskets."""
-        values = {name.lower(): value for name, value in item.dimensions.items()}
-        return self.key(
-            item.organization_id, item.product_id, values, item.dimension_data_source.lower()
-        )
 
     def unconfigured(self, dimensions: Mapping[str, str], source: str = "") -> str:
         """The first dimension that a reservation may not name; empty when there is none.

@@ -22,6 +22,8 @@ KEEP_ALIVE_S: Final = 30
 STOP_WITHIN_S: Final = 10
 HEADER_BYTES_MAX: Final = 65_536
 GC_YOUNG_MAX: Final = 20_000
+EXIT_NOT_STARTED: Final = 3
+EXIT_FAULT: Final = 70  # As worker and connector: the supervisor should start it again.
 STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 # The link's thread and the event loop share the interpreter: at the default of 5 ms one of them
 # would wait that long for the other whenever both are busy.
@@ -34,7 +36,7 @@ def serve(gateway: Gateway) -> None:
 
     Raises:
         NotListening: an address is taken.
-        SystemExit: the broker did not answer at start.
+        SystemExit: the broker did not answer at start (3), or nothing can be written any more (70).
 
     """
     settings = gateway.settings
@@ -67,15 +69,23 @@ def serve(gateway: Gateway) -> None:
     server = _Server(config, gateway)
     server.run([listening])
     if not server.started:
-        raise SystemExit(3)
+        raise SystemExit(EXIT_NOT_STARTED)
+    if server.fault:
+        raise SystemExit(EXIT_FAULT)
 
 
 class _Server(uvicorn.Server):
-    """Says where it is, once it is there; and a graceful stop ends with 0."""
+    """Says where it is, once it is there; and a graceful stop ends with 0.
+
+    Attributes:
+        fault: why it stopped by itself; empty when it did not.
+
+    """
 
     def __init__(self, config: uvicorn.Config, gateway: Gateway) -> None:
         super().__init__(config)
         self._gateway = gateway
+        self.fault = ""
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -98,6 +108,14 @@ class _Server(uvicorn.Server):
         if self.started:
             settings = self.config
             log.info("gateway ready", host=settings.host, port=settings.port, tls=settings.is_ssl)
+
+    async def on_tick(self, counter: int) -> bool:
+        """Stop also when nothing can be written any more: every write would be 503 for ever."""
+        self.fault = self._gateway.writer.ended
+        if self.fault:
+            log.critical("the gateway ends: nothing can be written", reason=self.fault)
+            return True
+        return await super().on_tick(counter)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Stop; streams are ended first, since nobody would see their end."""

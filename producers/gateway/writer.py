@@ -135,6 +135,11 @@ class Writer:
         return self._link.in_flight + len(self._leaving)
 
     @property
+    def ended(self) -> str:
+        """Why nothing can be written any more, for good; empty while it can."""
+        return self._link.ended
+
+    @property
     def partitions(self) -> int:
         """Partitions of the source topics."""
         return self._link.partitions[topics.REQUESTS]

@@ -189,3 +189,37 @@ def test_dry_run_changes_nothing(client: ChannelClient, items: list[Item]) -> No
     assert granted(client.ask(asked))
     assert granted(client.ask(msgspec.structs.replace(asked, request_id=str(uuid.uuid4()))))
     assert available(client, items[0]) == 5 * UNIT
+
+
+def test_a_dry_run_leaves_its_id_to_the_request(client: ChannelClient, items: list[Item]) -> None:
+    """Both are under way at once, under one id, and each gets its own answer under it."""
+    asked = single("RESERVE", "web-shop", items[0], 2, {"dry_run": True})
+    coming = [client.submit(one) for one in (asked, msgspec.structs.replace(asked, options=None))]
+    tried, held = [one.result() for one in coming]
+    assert granted(tried)
+    assert granted(held)
+    assert tried.request_id == held.request_id == asked.request_id
+    assert available(client, items[0]) == 3 * UNIT
+    assert granted(client.release(items[0], held.lines[0].hold_id))
+
+
+def test_an_unknown_dry_run_can_be_looked_up(client: ChannelClient, items: list[Item]) -> None:
+    """By the id that it tells."""
+    told = client.reserve(items[0], 2, dry_run=True, timeout_ms=1)
+    if not isinstance(told, ReservationResult):
+        told = client.lookup(told.request_id)
+    assert granted(told)
+
+
+def test_an_item_may_be_named_as_a_data_source_does(
+    client: ChannelClient, items: list[Item]
+) -> None:
+    """The same stock, and no record goes astray for it."""
+    own = {"InventSiteId": HERE["siteid"], "InventLocationId": HERE["locationid"]}
+    item = Item("usmf", items[0].product_id, own, "fno")
+    answer = client.reserve(item, 2)
+    assert granted(answer)
+    event = client.on_hand(item, {"fno.physicalinvent": 1}, source="fno")
+    assert isinstance(event, InventoryEvent)
+    assert available(client, items[0]) == 4 * UNIT
+    assert granted(client.release(item, answer.lines[0].hold_id))

@@ -17,6 +17,7 @@ from compose import ports
 SHARED: Final = "what asks a server of the session"
 SHARING: Final = (
     "tests/integration/test_view.py",
+    "tests/integration/test_view_bounds.py",
     "tests/integration/test_audit.py",
     "tests/integration/test_offsets_command.py",
     "tests/integration/test_configuration_apply.py",

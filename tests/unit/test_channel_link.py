@@ -573,12 +573,14 @@ def test_trouble_that_is_over_is_not_told(bench: Bench) -> None:
 
 
 def test_only_a_fatal_error_ends_the_link(bench: Bench) -> None:
-    """From then on every record of a batch is refused, and none is queued."""
+    """From then on every record of a batch is refused, and none is queued; it says why."""
     bench.link._on_error(KafkaError(KafkaError._TRANSPORT))
+    assert bench.link.ended == ""
     assert bench.send(bench.parcel(0, "r")) == {}
     bench.link._on_error(KafkaError(KafkaError._FATAL, "fenced", fatal=True))
     refused = bench.send(bench.parcel(0, "s"), bench.parcel(1, "t"))
     assert [str(refused[index]) for index in range(2)] == ["Kafka: fenced"] * 2
+    assert bench.link.ended == "Kafka: fenced"
     assert len(bench.queue.queued) == bench.link.in_flight == 1
 
 
@@ -607,6 +609,7 @@ def test_a_thread_that_ends_leaves_nobody_waiting(bench: Bench) -> None:
     assert bench.told == 1
     refused = bench.send(bench.parcel(2, "t"))
     assert "thread ended" in str(refused[0])
+    assert "thread ended" in bench.link.ended
 
 
 @pytest.mark.parametrize("in_time", [True, False])

@@ -1,6 +1,8 @@
 """Pure parts of the gateway: strict JSON, keys and names, positions, the original's document."""
 
+from collections.abc import Sequence
 from decimal import Decimal
+from types import SimpleNamespace
 from typing import Any
 
 import msgspec
@@ -22,7 +24,7 @@ from processor.inventory.configuration.compare import diff, refused
 from processor.inventory.lines import Refusal, base_dimensions
 from processor.inventory.rules import Rules
 from producers.gateway import fields, strict_json
-from producers.gateway.api import records
+from producers.gateway.api import records, writes
 from producers.gateway.api.answers import number
 from producers.gateway.api.document import from_original, to_original
 from producers.gateway.places import Places
@@ -34,8 +36,10 @@ from producers.gateway.positions import (
     header_value,
 )
 from producers.gateway.problems import Problem
+from producers.gateway.v1 import asking
+from producers.gateway.writer import Sending, Told
 from schemas.limits import QUANTITY_MAX
-from schemas.messages import ReservationRequest
+from schemas.messages import RequestLine, RequestOptions, ReservationRequest, ReservationResult
 
 WORDS = st.text("abc|é- ", min_size=0, max_size=4)
 
@@ -235,3 +239,26 @@ def test_documents_of_another_shape_are_400(body: dict[str, Any]) -> None:
     with pytest.raises(Problem) as problem:
         from_original(body, msgspec.to_builtins(default()))
     assert problem.value.status == 400
+
+
+async def test_a_dry_run_goes_out_under_an_id_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And is answered under the caller's: another gateway may be asked the same id for real."""
+    sent: list[str] = []
+
+    async def send(_call: Any, sendings: Sequence[Sending]) -> list[Told]:
+        ids = [writes.record_id(one) for one in sendings]
+        sent.extend(ids)
+        return [Told(ReservationResult(one, 1, 1, 1, 7, False, []), None) for one in ids]
+
+    monkeypatch.setattr(writes, "send", send)
+    call: Any = SimpleNamespace(channel="web-shop")
+    line = RequestLine("D0002", "", {"siteid": "1", "locationid": "11"}, "", 1)
+    for dry_run in (True, True, False):
+        options = RequestOptions(dry_run=dry_run)
+        asked, told = await asking.ask(
+            call, "RESERVE", "usmf", [line], b"usmf|1|11", request_id="R", options=options
+        )
+        answer = orjson.loads(asking.single(asked, told).body)
+        assert answer["requestId"] == "R"
+    assert len(set(sent)) == 3
+    assert sent[2] == "R"

@@ -35,11 +35,13 @@ from producers.gateway.settings import GatewaySettings
 from producers.gateway.state import Gateway
 from producers.security.issuer import ISSUER, LocalIssuer
 from producers.security.verify import Verifier
+from schemas.partitioning import location_key, partition_of
 from schemas.queries import (
     Combinations,
     OnHandPage,
     OnHandQuery,
     OnHandRow,
+    ProductPage,
     QueryInvalid,
     ViewUnavailable,
 )
@@ -90,6 +92,7 @@ class Writer:
     """Nothing is written here."""
 
     in_flight = 0
+    partitions = 2
 
 
 class Configurations:
@@ -614,3 +617,58 @@ async def test_a_body_that_was_read_is_not_waited_for(built: Gateway, view: View
     assert (await original(gone.request(proof), body)).status_code == 200
     assert view.asked[0].product_ids == ("D0002",)
     assert (await original(gone.request(proof))).status_code == 400
+
+
+class Wide(View):
+    """Tells of no more than two products at once; of one there is too much at any rate.
+
+    Attributes:
+        told: products whose rows were told.
+
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.products_known = [f"P-{number}" for number in range(7)]
+        self.too_much = ""
+        self.told: list[str] = []
+
+    async def partitions(self) -> list[str]:
+        """One more than has stock: all must be looked at."""
+        return ["0", "1", "2"]
+
+    async def products(self, cursor: str = "") -> ProductPage:
+        """All at once."""
+        assert not cursor
+        return ProductPage([("usmf", product) for product in self.products_known])
+
+    async def on_hand(self, query: OnHandQuery) -> OnHandPage:
+        """A row of each product, where they are few enough."""
+        if len(query.product_ids) > 2 or self.too_much in query.product_ids:
+            raise QueryInvalid("more than two: ask for fewer products")
+        self.told += query.product_ids
+        quantities = {"pos": {"inbound": 1}}
+        return OnHandPage(
+            [OnHandRow("usmf", one, HERE, quantities) for one in query.product_ids], has_more=False
+        )
+
+
+HERE = {"siteid": "1", "locationid": "11"}
+
+
+@pytest.mark.parametrize("too_much", ["", "P-3"])
+async def test_all_stock_is_looked_at_in_parts_that_fit(tmp_path: Path, too_much: str) -> None:
+    """Each product once, however few a question may name; one that is too much alone is 400."""
+    view = Wide()
+    view.too_much = too_much
+    built = gateway(tmp_path, view, "by-location")
+    async with httpx.AsyncClient(
+        transport=httpx.ASGITransport(create_app(built)), base_url="http://gateway"
+    ) as client:
+        headers = {"Authorization": f"Bearer {token_of(built, 'admin')}"}
+        answer = await client.get(BASE + "allpartitionids", headers=headers)
+    assert answer.status_code == (400 if too_much else 200)
+    if not too_much:
+        here = partition_of(location_key("usmf", "1", "11"), Writer.partitions)
+        assert answer.json() == [str(here)]
+        assert view.told == view.products_known

@@ -34,7 +34,14 @@ from schemas.messages import (
     ReservationResult,
 )
 from schemas.partitioning import partition_of
-from schemas.queries import HOLDS_PAGE_MAX, HoldQuery, HoldView, OnHandQuery, OnHandRow
+from schemas.queries import (
+    HOLDS_PAGE_MAX,
+    HoldQuery,
+    HoldView,
+    OnHandQuery,
+    OnHandRow,
+    QueryInvalid,
+)
 
 AT_ONCE: Final = 512
 SLACK_MS: Final = 1_000  # Clocks of broker and gateway differ; a hold this young counts as older.
@@ -235,10 +242,33 @@ async def _products(call: Call) -> AsyncIterator[tuple[str, tuple[str, ...]]]:
 async def _stock(call: Call) -> AsyncIterator[OnHandRow]:
     """Every stock row, some of them twice."""
     async for organization_id, products in _products(call):
-        query = OnHandQuery(
-            organization_ids=(organization_id,), product_ids=products, group_by=BASE_DIMENSIONS
-        )
-        for row in (await call.gateway.queries.on_hand(query)).rows:
+        async for row in _stock_of(call, organization_id, products):
+            yield row
+
+
+async def _stock_of(
+    call: Call, organization_id: str, products: tuple[str, ...]
+) -> AsyncIterator[OnHandRow]:
+    """Their stock rows, asked for in halves where they are more than one question may read.
+
+    Raises:
+        QueryInvalid: one product alone has more.
+
+    """
+    query = OnHandQuery(
+        organization_ids=(organization_id,), product_ids=products, group_by=BASE_DIMENSIONS
+    )
+    try:
+        rows = (await call.gateway.queries.on_hand(query)).rows
+    except QueryInvalid:
+        middle = len(products) // 2
+        if not middle:
+            raise
+        for half in (products[:middle], products[middle:]):
+            async for row in _stock_of(call, organization_id, half):
+                yield row
+    else:
+        for row in rows:
             yield row
 
 

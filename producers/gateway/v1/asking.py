@@ -11,7 +11,7 @@ from starlette.responses import Response
 
 from producers.channel.ids import new_request_id
 from producers.channel.outcomes import Undecided, Unknown, code_name
-from producers.channel.requests import NO_DETAIL, NO_OPTIONS, request
+from producers.channel.requests import NO_DETAIL, NO_OPTIONS, as_sent, request
 from producers.gateway.api import writes
 from producers.gateway.api.answers import HONEST, decision_path, write_headers
 from producers.gateway.call import Call
@@ -107,7 +107,7 @@ async def ask(
         channel=call.channel,
         options=options,
     )
-    (told,) = await writes.send(call, [Sending(asked, key)])
+    (told,) = await writes.send(call, [Sending(as_sent(asked), key)])
     return asked, told
 
 
