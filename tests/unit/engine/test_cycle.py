@@ -78,7 +78,7 @@ class Nothing:
 
 
 class Writer:
-    """Stands in for the producer: a commit takes until it is let. The next `aborts` of them fail."""
+    """Stands in for the producer: a commit takes until it is let, and the next `aborts` fail."""
 
     def __init__(self) -> None:
         self.aborts = 0
