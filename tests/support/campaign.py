@@ -256,7 +256,7 @@ def _drain(site: Site, plan: Plan) -> None:
         site.wait("the last answers", lambda: site.reader.count >= answered, DRAINED_WITHIN_S)
         site.wait_applied()
     for worker in [worker for worker in site.workers if worker.alive]:
-        site.stop(worker)
+        site.stop(worker, starting=True)
     site.reader.close()
 
 
