@@ -62,7 +62,13 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
-    """What a campaign found."""
+    """What a campaign found.
+
+    Attributes:
+        revived: fault to the number of workers that ended by themselves behind it.
+        stops_failed: graceful stops of a worker that listened, with another exit code than 0.
+
+    """
 
     plan: Plan
     findings: Findings
@@ -70,7 +76,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     longest_stall_during: str
     kills: int
     worker_starts: int
-    revived: int
+    revived: dict[str, int]
     slowest_stop_s: float
     stops_failed: int
     seconds: float
@@ -226,6 +232,7 @@ def _strike(site: Site, plan: Plan) -> list[tuple[str, int]]:
     site.wait_answers(1)
     for number, fault in enumerate(chosen, start=1):
         site.say(f"{number} of {len(chosen)}: {fault.__name__}, {site.reader.count} answers so far")
+        site.fault = fault.__name__
         struck.append((fault.__name__, time.time_ns() // 1_000_000))
         fault(site, share)
     site.feeder.order(max(0, plan.requests - site.feeder.ordered))
@@ -249,7 +256,7 @@ def _drain(site: Site, plan: Plan) -> None:
         site.wait("the last answers", lambda: site.reader.count >= answered, DRAINED_WITHIN_S)
         site.wait_applied()
     for worker in [worker for worker in site.workers if worker.alive]:
-        site.stop(worker)
+        site.stop(worker, starting=True)
     site.reader.close()
 
 

@@ -77,7 +77,7 @@ def crash_at(point: str) -> Fault:
 
     def crash(site: Site, requests: int) -> None:
         worker = _running(site)
-        site.stop(worker)
+        site.stop(worker, starting=True)
         _start_to_crash(site, worker, point)
         site.feeder.order(requests)
         while (code := _end_of(site, worker)) == EXIT_FAULT:  # Before it came to the point.
@@ -182,7 +182,7 @@ def old_disk(site: Site, requests: int) -> None:
     copy = worker.directory.with_suffix(".copy")
     site.feeder.order(requests // 2)
     _until_somewhere_in(site, requests // 2)
-    site.stop(worker)
+    site.stop(worker, starting=True)
     worker.copy_disk(copy)
     site.start_again(worker)
     site.feeder.order(requests - requests // 2)

@@ -5,6 +5,7 @@ started again, as systemd or Kubernetes would.
 """
 
 import random
+import signal
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -40,8 +41,10 @@ class Site(msgspec.Struct, kw_only=True):
         group: consumer group of the workers.
         kills: workers ended by a signal 9 or a crash point so far.
         starts: worker processes started so far.
-        revived: of these, those started because a worker had ended by itself.
-        stops_failed: graceful stops that ended with another exit code than 0.
+        revived: of these, those started because a worker had ended by itself: how many from each
+            fault on, until the next.
+        fault: name of the fault that struck last.
+        stops_failed: graceful stops of a worker that listened, with another exit code than 0.
 
     """
 
@@ -59,7 +62,8 @@ class Site(msgspec.Struct, kw_only=True):
     workers: list[WorkerProcess] = []
     kills: int = 0
     starts: int = 0
-    revived: int = 0
+    revived: dict[str, int] = {}
+    fault: str = "start"
     slowest_stop_s: float = 0.0
     stops_failed: int = 0
     ends: dict[str, dict[int, int]] = {}
@@ -86,11 +90,11 @@ class Site(msgspec.Struct, kw_only=True):
         worker.kill()
         self.kills += 1
 
-    def stop(self, worker: WorkerProcess) -> None:
-        """End a worker gracefully."""
+    def stop(self, worker: WorkerProcess, *, starting: bool = False) -> None:
+        """End a worker gracefully. `starting`: it may not listen yet, and end as by a kill."""
         worker.wanted = False
         self.slowest_stop_s = max(self.slowest_stop_s, worker.stop())
-        if worker.exit_code:
+        if worker.exit_code and not (starting and worker.exit_code == -signal.SIGTERM):
             self.stops_failed += 1
             self.say(f"{worker.name} was asked to stop and ended with {worker.exit_code}")
 
@@ -117,8 +121,8 @@ class Site(msgspec.Struct, kw_only=True):
 
         """
         self.say(f"{worker.name} ended by itself with {worker.exit_code}: started again")
-        self.revived += 1
-        if self.revived > REVIVED_MAX:
+        self.revived[self.fault] = self.revived.get(self.fault, 0) + 1
+        if sum(self.revived.values()) > REVIVED_MAX:
             raise StuckError(f"workers keep ending\n{self.describe()}")
 
     def wait(self, what: str, condition: Callable[[], bool], within_s: float) -> None:

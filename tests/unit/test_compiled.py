@@ -58,3 +58,18 @@ def test_sources_are_imported_past_extension_modules() -> None:
         [sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60
     )
     assert done.stdout.strip() == "{'.py'}"
+
+
+def test_a_compiled_core_has_its_quick_twins_and_one_from_source_has_none() -> None:
+    """One that is missing makes it slower and nothing else; its comparison would be skipped."""
+    program = (
+        "import processor;"
+        "from processor.engine.producing import PlainEncoder, encoder;"
+        "from processor.inventory import plain;"
+        "print(processor.COMPILED, plain._quick_rows is not plain.pure_rows,"
+        " not isinstance(encoder(1, 1, 1), PlainEncoder))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert done.stdout.split() in (["True"] * 3, ["False"] * 3)

@@ -16,11 +16,13 @@ from processor.engine.cycle import (
     Watermark,
     WorkerAssignment,
 )
+from processor.engine.faults import Fault
 from processor.engine.membership import Membership
 from processor.engine.record_batches import ConsumedRecord
 from processor.engine.store import Position
-from processor.engine.transaction import SealedBatch
+from processor.engine.transaction import Aborted, SealedBatch
 from processor.engine.transport import Polled
+from schemas import limits
 
 WITHIN_S = 10.0
 INCARNATION = Incarnation({"requests": "incarnation"}, 2)
@@ -28,15 +30,25 @@ SMALL, LARGE = 3, cycle.SMALL_BATCH_RECORDS
 
 
 class Nothing:
-    """Stands in for the domain, a partition's rows, its decider and its store: decides nothing."""
+    """Stands in for the domain, a partition's rows, its decider and its store: decides nothing.
+
+    `decided`: offsets of what it was to decide. `sets_aside`: every record is a dead letter.
+    """
 
     output_topics = ("dead-letters",)
     dead_letter_topic = "dead-letters"
     position = Position(0, 0, "")
     remembered = 3
+    sets_aside = False
 
-    def decide(self, _records: list[Any], _outputs: Any) -> None:
-        """No outputs."""
+    def __init__(self) -> None:
+        self.decided: list[int] = []
+
+    def decide(self, records: list[Any], outputs: Any) -> None:
+        """No outputs, unless all are set aside."""
+        self.decided += [record.offset for record in records]
+        if self.sets_aside:
+            outputs.messages[self.dead_letter_topic] += [(None, b"")] * len(records)
 
     def checkpoint(self) -> bytes:
         """Nothing to keep."""
@@ -66,9 +78,10 @@ class Nothing:
 
 
 class Writer:
-    """Stands in for the producer: a commit takes until it is let."""
+    """Stands in for the producer: a commit takes until it is let, and the next `aborts` fail."""
 
     def __init__(self) -> None:
+        self.aborts = 0
         self.batches: list[SealedBatch] = []
         self.begun = threading.Semaphore(0)
         self.let = threading.Semaphore(0)
@@ -78,6 +91,9 @@ class Writer:
         self.batches.append(batch)
         self.begun.release()
         assert self.let.acquire(timeout=2 * WITHIN_S)
+        if self.aborts:
+            self.aborts -= 1
+            raise Aborted("as told")
         return dict.fromkeys(batch.rows, 1)
 
     def close(self) -> None:
@@ -90,11 +106,22 @@ class Ground:
     def __init__(self) -> None:
         nothing: Any = Nothing()
         self.writer = Writer()
+        self.aborted = 0
         self.cycle = Cycle(
-            nothing, cast("Any", self.writer), on_aborted=lambda: None, reach=lambda _: None
+            nothing, cast("Any", self.writer), on_aborted=self._count, reach=lambda _: None
         )
         self.deciders = [Nothing(), Nothing()]
-        owned = {
+        owned = self.restored()
+        self.assignment = WorkerAssignment(Membership("group", "member", 1, None), owned)
+        self.cycle.begin(self.assignment)
+
+    def _count(self) -> None:
+        self.aborted += 1
+
+    def restored(self) -> dict[int, OwnedPartition]:
+        """The partitions, as they are where nothing was ever committed."""
+        nothing: Any = Nothing()
+        return {
             number: OwnedPartition(
                 number,
                 nothing,
@@ -105,8 +132,6 @@ class Ground:
             )
             for number, decider in enumerate(self.deciders)
         }
-        self.assignment = WorkerAssignment(Membership("group", "member", 1, None), owned)
-        self.cycle.begin(self.assignment)
 
     def next_assignment(self) -> WorkerAssignment:
         """Of the same partitions, in a later generation."""
@@ -133,6 +158,13 @@ class Ground:
     async def committing(self) -> None:
         """Return when a commit has begun."""
         assert await asyncio.to_thread(self.writer.begun.acquire, timeout=WITHIN_S)
+
+    async def outcome(self) -> None:
+        """Let the commit under way end; returns when the cycle has taken in how it did."""
+        await self.committing()
+        self.writer.let.release()
+        async with asyncio.timeout(WITHIN_S):
+            await self.cycle.wait_fetchable()
 
     async def fetchable(self) -> None:
         """Return when more may be fetched."""
@@ -269,6 +301,65 @@ def test_a_new_assignment_is_fetched_for_at_once(ground: Ground) -> None:
         assert ground.cycle.fetchable() is None
         ground.cycle.begin(ground.assignment)
         assert ground.cycle.fetchable() is ground.assignment
+
+    asyncio.run(play())
+
+
+def test_what_was_aborted_is_told_once_and_decided_again(ground: Ground) -> None:
+    """Nothing is decided on until the partitions are restored; then the same records are."""
+    ground.writer.aborts = 1
+
+    async def play() -> None:
+        await ground.cycle.take(ground.polled(SMALL))
+        await ground.outcome()
+        assert ground.cycle.assignment is None
+        assert ground.cycle.fetchable() is None
+        assert ground.aborted == 1
+        ground.assignment.partitions = ground.restored()
+        ground.cycle.begin(ground.next_assignment())
+        await ground.cycle.take(ground.polled(SMALL))
+        await ground.outcome()
+        assert ground.cycle.fetchable() is ground.assignment
+
+    asyncio.run(play())
+    assert ground.aborted == 1
+    assert [decider.decided for decider in ground.deciders] == [2 * [*range(SMALL)]] * 2
+    assert [(batch.membership.generation, batch.offsets) for batch in ground.writer.batches] == [
+        (generation, {("requests", 0): SMALL, ("requests", 1): SMALL}) for generation in (1, 2)
+    ]
+
+
+def test_an_abort_of_what_was_taken_away_touches_nothing_else(ground: Ground) -> None:
+    """The next assignment has been restored behind it: it goes on, and nobody is told."""
+    ground.writer.aborts = 1
+
+    async def play() -> None:
+        await ground.cycle.take(ground.polled(SMALL))
+        ground.cycle.suspend()
+        ground.assignment.partitions = ground.restored()
+        ground.cycle.begin(ground.next_assignment())
+        ground.polled(SMALL)  # On its way: there is nothing to fetch before the outcome.
+        await ground.outcome()
+        assert ground.cycle.assignment is ground.assignment
+
+    asyncio.run(play())
+    assert ground.aborted == 0
+
+
+def test_a_good_record_ends_a_run_of_dead_letters(ground: Ground) -> None:
+    """So many in all are a bad producer among good ones; so many in a row are a wrong worker."""
+    most = limits.DEAD_LETTER_RUN_MAX
+    many = 3 * most // 5
+    ground.writer.let.release(100)
+
+    async def play() -> None:
+        for dead, good in ((many, 1), (many, 1), (most, 0)):
+            ground.deciders[0].sets_aside = True
+            await ground.cycle.take(ground.polled(dead))
+            ground.deciders[0].sets_aside = not good
+            await ground.cycle.take(ground.polled(good))
+        with pytest.raises(Fault, match=f"{most + 1} dead letters in a row, partition 0"):
+            await ground.cycle.take(ground.polled(1))
 
     asyncio.run(play())
 

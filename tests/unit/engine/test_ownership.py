@@ -1,19 +1,25 @@
-"""Where a partition is read on from, and when it must not be."""
+"""Where a partition is read on from, and when it must not be; what ends a worker without one."""
 
 import asyncio
+import math
 from collections.abc import Mapping
+from concurrent.futures import Future
 from pathlib import Path
-from types import MappingProxyType
-from typing import Any, cast
+from types import MappingProxyType, SimpleNamespace
+from typing import Any, NoReturn, cast
 
 import msgspec
 import pytest
+from aiokafka.consumer.subscription_state import SubscriptionState
+from confluent_kafka import KafkaException, TopicCollection
 
+from processor.engine import ownership as module
 from processor.engine.cycle import WATERMARK_KEY, Incarnation, Watermark
 from processor.engine.faults import Fault
-from processor.engine.ownership import Ownership
+from processor.engine.ownership import EngineTableManager, Ownership
 from processor.engine.restore import POSITION_AGE_MS_MAX, SourceOffsets, start_offset
 from processor.engine.store import PartitionStore, Position, shared_cache
+from processor.engine.transport import BatchConsumerThread
 
 SOURCE = "requests"
 NOW_MS = 1_800_000_000_000
@@ -222,3 +228,155 @@ async def test_a_restore_that_was_interrupted_is_not_at_hand(tmp_path: Path) -> 
     restores.may_end.set()
     assert set(await ownership.open({1})) == {1}
     assert ownership.divide({0, 1}) == ({0, 1}, set())
+
+
+class Topics:
+    """Stands in for the cluster's admin client: what it says of the topics, by what is told."""
+
+    def __init__(self, *, away: bool = False, **told: Any) -> None:
+        self.away = away
+        self.ids = {SOURCE: "now", "changelog": "changelog-1"} | told.get("ids", {})
+        self.counts = {SOURCE: 4, "changelog": 4} | told.get("counts", {})
+
+    def describe_topics(self, named: TopicCollection, **_: Any) -> dict[str, Future[Any]]:
+        """Each in its future."""
+        found: dict[str, Future[Any]] = {name: Future() for name in named.topic_names}
+        for name, future in found.items():
+            if self.away:
+                future.set_exception(KafkaException("no broker"))
+            else:
+                partitions = [None] * self.counts[name]
+                future.set_result(SimpleNamespace(partitions=partitions, topic_id=self.ids[name]))
+        return found
+
+
+def looking(path: Path, found: Topics) -> Ownership:
+    """Of a worker that began with topics of four partitions, and finds these now."""
+    ownership = ownership_of(path)
+    ownership._topic_id = "changelog-1"
+    ownership._admin = cast("Any", found)
+    return ownership
+
+
+@pytest.mark.parametrize("found", [Topics(), Topics(away=True)], ids=["the same", "away"])
+def test_topics_that_are_the_same_or_cannot_be_seen_end_nobody(
+    found: Topics, tmp_path: Path
+) -> None:
+    """A broker that is away for a moment must not end all workers at once."""
+    looking(tmp_path, found).look_at_topics()
+
+
+ANEW = [
+    Topics(ids={SOURCE: "anew"}),
+    Topics(ids={"changelog": "changelog-2"}),
+    Topics(counts={SOURCE: 8, "changelog": 8}),
+    Topics(counts={SOURCE: 8}),
+]
+
+
+@pytest.mark.parametrize("found", ANEW, ids=["source", "changelog", "more", "more sources"])
+def test_topics_that_are_others_now_are_a_fault(found: Topics, tmp_path: Path) -> None:
+    """Made anew, or with more partitions: what lies there does not follow this worker's state."""
+    with pytest.raises(Fault, match=r"made anew or has other partitions|partition counts differ"):
+        looking(tmp_path, found).look_at_topics()
+
+
+class EndedError(Exception):
+    """Stands for the end of the process."""
+
+
+class Manager(EngineTableManager):
+    """Of a worker that stops after so many looks, and that has waited for ever for its partitions.
+
+    `pending`, `over`: what ended its membership, kept by the client or by its task.
+    """
+
+    def __init__(
+        self, *, looks: int, pending: Exception | None = None, over: Exception | None = None
+    ) -> None:
+        self.subscription = SubscriptionState()
+        self.subscription._last_fetch_ended = -math.inf
+        task: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        if over is not None:
+            task.set_exception(over)
+        thread: Any = object.__new__(BatchConsumerThread)
+        thread._consumer = SimpleNamespace(
+            _subscription=self.subscription,
+            _coordinator=SimpleNamespace(_pending_exception=pending, _coordination_task=task),
+        )
+        app = SimpleNamespace(
+            consumer=SimpleNamespace(thread=thread), conf=SimpleNamespace(broker_session_timeout=45)
+        )
+        super().__init__(app)
+        self._unassigned_since = -math.inf
+        self._looks = looks
+
+    async def sleep(self, _n: Any) -> None:
+        """Until the next look, or the end."""
+        self._looks -= 1
+        if self._looks < 0:
+            self._stopped.set()
+        await asyncio.sleep(0)
+
+    async def watch(self, task: str) -> None:
+        """Run one of its tasks until it stops, or ends the process."""
+        await getattr(type(self), task)(self)
+
+
+@pytest.fixture
+def ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the process would end an error is raised."""
+
+    def fail_stop(reason: str, error: BaseException | None = None) -> NoReturn:
+        raise EndedError(reason) from error
+
+    monkeypatch.setattr(module, "fail_stop", fail_stop)
+
+
+@pytest.mark.usefixtures("ends")
+@pytest.mark.parametrize("told", ["pending", "over"])
+async def test_a_worker_that_is_no_member_any_more_ends(told: str) -> None:
+    """Its client keeps the reason to itself, and waits: nobody would decide its partitions."""
+    reason = RuntimeError("fenced")
+    manager = Manager(looks=2, **{told: reason})  # type: ignore[arg-type]
+    manager._ready.set()
+    with pytest.raises(EndedError, match="no member of its group any more") as ended:
+        await manager.watch("_watch_assignment")
+    assert ended.value.__cause__ is reason
+
+
+@pytest.mark.usefixtures("ends")
+async def test_a_worker_that_the_group_gives_nothing_ends() -> None:
+    """A client that is stuck in a join stays stuck."""
+    with pytest.raises(EndedError, match="the group gave no assignment"):
+        await Manager(looks=2).watch("_watch_assignment")
+
+
+@pytest.mark.usefixtures("ends")
+async def test_a_worker_that_decides_goes_on() -> None:
+    """However long ago it was given its partitions; how it reads them is said where that is."""
+    manager = Manager(looks=2)
+    manager._ready.set()
+    await manager.watch("_watch_assignment")
+    assert manager.subscription.fetcher_idle_time == math.inf
+
+
+@pytest.mark.usefixtures("ends")
+async def test_a_worker_that_restores_stays_a_member() -> None:
+    """However long that takes: it reads nothing meanwhile, and would have to leave."""
+    manager = Manager(looks=2)
+    manager._assigning = asyncio.create_task(asyncio.Event().wait())
+    await manager.watch("_watch_assignment")
+    manager._assigning.cancel()
+    assert manager.subscription.fetcher_idle_time < math.inf
+
+
+@pytest.mark.usefixtures("ends")
+@pytest.mark.parametrize("found", ANEW, ids=["source", "changelog", "more", "more sources"])
+async def test_topics_that_are_others_now_end_the_worker(found: Topics, tmp_path: Path) -> None:
+    """At its next start it finds out where to read on."""
+    manager = Manager(looks=2)
+    manager.app.ownership = looking(tmp_path, found)
+    with pytest.raises(EndedError, match="not those of this worker's state") as ended:
+        await manager.watch("_watch_topics")
+    assert isinstance(ended.value.__cause__, Fault)

@@ -11,9 +11,10 @@ from processor.inventory.offsets import failure_id_of
 from processor.inventory.rows import KIND_LEAF, decode_leaf
 from processor.inventory.stock import LEAF_ROWS_REMEMBERED_MAX
 from producers.settings import Settings
+from schemas import topics
 from schemas.codes import Code
-from schemas.messages import MeasureChange, RequestOptions, TransactionStatus
-from tests.support.partition import RED, RED_SMALL, UNIT, WAREHOUSE, Partition, line, pieces
+from schemas.messages import InventoryTransaction, MeasureChange, RequestOptions, TransactionStatus
+from tests.support.partition import CODEC, RED, RED_SMALL, UNIT, WAREHOUSE, Partition, line, pieces
 
 BLUE_SMALL = RED_SMALL | {"colorid": "blue"}
 
@@ -500,6 +501,42 @@ def test_other_dimensions_revert_the_old_offset_and_make_a_new_one() -> None:
     assert (partition.available(), partition.available(BLUE_SMALL)) == (6, 10)
 
 
+def test_another_product_reverts_the_old_offset_and_makes_a_new_one() -> None:
+    """A line becomes one of another product of the same color and size, in the same place."""
+    partition, old = held(4)
+    partition.stock(10, product="D0003")
+    new = partition.reserve(3, product="D0003")
+    by = {"auto_offset": True}
+    partition.status("RESERVED_PHYSICAL", 4, sequence=1, **by)
+    assert partition.available() == 10
+    partition.status("RESERVED_PHYSICAL", 3, sequence=2, product="D0003", **by)
+    assert [(event.event_type, event.hold_id) for event in partition.events] == [
+        ("TRANSACTION", ""),
+        ("OFFSET_REVERTED", old.hold_id),
+        ("OFFSET_APPLIED", new.hold_id),
+    ]
+    assert (partition.available(), partition.available(product="D0003")) == (6, 10)
+
+
+GRACE_MS = 5_000
+
+
+@pytest.mark.parametrize("way", ["hold_id", "order_id"])
+@pytest.mark.parametrize(
+    ("left_ms", "code"), [(1, Code.OFFSET_APPLIED), (0, Code.OFFSET_NOTHING_RESERVED)]
+)
+def test_the_grace_ends_by_the_clock(way: str, left_ms: int, code: Code) -> None:
+    """To the millisecond, though nothing has swept the hold: a tick may come at any time."""
+    partition = Partition(msgspec.structs.replace(default(), grace_ms=GRACE_MS))
+    partition.stock(10)
+    hold = partition.reserve(4, expires_in_ms=1_000, order_id="SO-1")
+    partition.now_ms += 1_000 + GRACE_MS - left_ms
+    by: dict[str, Any] = {"hold_id": hold.hold_id}
+    if way == "order_id":
+        by = {"order_id": "SO-1", "auto_offset": True}
+    assert partition.status("PICKED", 4, sequence=1, **by).code == code
+
+
 def test_an_offset_just_after_expiry_finds_its_hold_within_the_grace() -> None:
     """By hold id, a hold that expired within the grace is offset if its stock is still there."""
     partition = Partition(msgspec.structs.replace(default(), grace_ms=5_000))
@@ -651,9 +688,18 @@ def test_stock_without_a_warehouse_is_kept_and_nothing_is_promised_from_it(
     assert partition.available() == 3
     refused = partition.ask("RESERVE", [line(1, dimensions=dimensions)], key=key)
     assert refused.lines[0].code == Code.PARTITION_DIMENSION_MISSING
-    with pytest.raises(AssertionError):  # No TRANSACTION event, but a dead letter.
-        partition.stock(1, dimensions=dimensions, key=b"usmf|1|11")
+    elsewhere = InventoryTransaction(
+        event_id="elsewhere",
+        organization_id="usmf",
+        product_id="D0002",
+        dimensions=dimensions,
+        source="fno",
+        changes=[MeasureChange("fno.physicalinvent", UNIT)],
+    )
+    value = CODEC.encode_transaction(elsewhere)
+    assert partition.send(topics.TRANSACTIONS, b"usmf|1|11", value) == []
     assert [letter.code for letter in partition.dead_letters] == [Code.KEY_MISMATCH]
+    assert kinds(partition) == []
 
 
 def test_stock_rows_add_up_over_changes_and_restarts() -> None:
@@ -729,3 +775,34 @@ def test_supply_that_shrinks_below_what_is_held(
     released = [partition.release(hold.hold_id) for hold in (old, new)]
     assert tuple(pieces(answer.quantity) for answer in released) == left
     assert partition.available(WAREHOUSE) == 4
+
+
+@pytest.mark.parametrize(("level", "blue"), [(RED_SMALL, 5), (RED, 5), (WAREHOUSE, 0)])
+def test_a_hold_loses_what_is_missing_and_keeps_the_rest(
+    level: dict[str, str], blue: float
+) -> None:
+    """Less than the hold has, at whatever level that is missing, though another has enough."""
+    partition = Partition(msgspec.structs.replace(default(), supply_shrink="newest-first"))
+    partition.stock(10)
+    partition.stock(blue, dimensions=BLUE_SMALL)
+    old = partition.reserve(4, dimensions=level)
+    new = partition.reserve(4, dimensions=level)
+    partition.stock(-3)
+    told = [(one.event_type, one.hold_id, pieces(one.quantity)) for one in partition.events]
+    assert told[1:] == [("SUPPLY_SHORT", "", 1), ("HOLD_SHORT", new.hold_id, 1)]
+    assert partition.available(level) == 0
+    kept = [partition.release(hold.hold_id, dimensions=level) for hold in (old, new)]
+    assert [pieces(answer.quantity) for answer in kept] == [4, 3]
+    assert partition.available(level) == 7
+
+
+def test_what_is_missing_at_a_fine_level_is_not_taken_twice() -> None:
+    """The one on red small must lose: then red has enough for the other one, newer as it is."""
+    partition = Partition(msgspec.structs.replace(default(), supply_shrink="newest-first"))
+    partition.stock(4)
+    partition.stock(4, dimensions=RED | {"sizeid": "large"})
+    small = partition.reserve(4)
+    partition.reserve(4, dimensions=RED)
+    partition.stock(-4)
+    lost = [one for one in partition.events if one.event_type == "HOLD_SHORT"]
+    assert [(one.hold_id, pieces(one.quantity)) for one in lost] == [(small.hold_id, 4)]

@@ -9,6 +9,7 @@ from processor.inventory import rows as row, splits
 from processor.inventory.audit import audit
 from processor.inventory.configuration import Configuration, PartitionRule, default
 from processor.inventory.rekey import Rekeyed, Unplaceable, checkpoint_of, totals
+from processor.inventory.row_bodies import Checkpoint
 from processor.inventory.rules import Rules
 from schemas.codes import Code
 from schemas.messages import RequestLine
@@ -111,6 +112,22 @@ def test_a_decision_after_it_goes_on_from_what_was_held() -> None:
     assert more.code == Code.ACCEPTED
     number = int(more.lines[0].hold_id.rpartition("-")[2])
     assert number > int(held.hold_id.rpartition("-")[2])
+
+
+@pytest.mark.parametrize("first", ["later", "longer"])
+def test_every_new_partition_begins_behind_all_that_were(first: str) -> None:
+    """Its clock is the latest, its sequence the highest, whichever partition had them."""
+    later, longer = Partition(), busy()
+    later.now_ms += 3_600_000
+    later.stock(1)
+    number = longer.stock(1).sequence
+    assert number > 1
+    of_later, of_longer = later.checkpoint, longer.checkpoint
+    assert of_later is not None
+    assert of_longer is not None
+    both = [of_later, of_longer] if first == "later" else [of_longer, of_later]
+    began = msgspec.msgpack.decode(checkpoint_of(both), type=Checkpoint)
+    assert (began.clock_ms, began.sequence) == (later.now_ms, number)
 
 
 def test_an_id_whose_record_is_known_goes_to_its_partition_alone() -> None:

@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from processor.engine.faults import Fault
-from processor.inventory.configuration import default
+from processor.inventory.configuration import default, to_json
 from schemas import topics
 from schemas.codec import Codec
 from schemas.codes import Code
@@ -174,11 +174,17 @@ def test_a_request_is_refused_as_a_whole(change: dict[str, object], code: Code) 
 
 
 def test_the_feature_toggle_refuses_reservations_but_not_releases() -> None:
-    """With OnHandReservation off nothing more is reserved."""
-    document = default()
-    reservation = msgspec.structs.replace(document.reservation, enabled=False)
-    partition = Partition(msgspec.structs.replace(document, reservation=reservation))
+    """With OnHandReservation off nothing more is reserved; what was held before can be let go."""
+    partition = Partition()
+    partition.stock(10)
+    hold = partition.reserve(4)
+    reservation = msgspec.structs.replace(default().reservation, enabled=False)
+    document = msgspec.structs.replace(default(), version=2, reservation=reservation)
+    options = RequestOptions(configuration=to_json(document))
+    assert partition.ask("CONFIGURE", [], options=options, key=None).code == Code.ACCEPTED
     assert partition.reserve(1).code == Code.RESERVATION_DISABLED
+    released = partition.release(hold.hold_id, 3)
+    assert (released.code, pieces(released.quantity)) == (Code.ACCEPTED, 3)
 
 
 @pytest.mark.parametrize(
