@@ -187,6 +187,21 @@ def test_release_asked_again_is_answered_the_same(client: httpx.Client, shop: Sh
     assert gone.status_code == 404
 
 
+@pytest.mark.parametrize("action", ["release", "confirm", "extend"])
+def test_decision_about_another_hold_is_no_answer(
+    client: httpx.Client, shop: Shop, action: str
+) -> None:
+    """An id that was used for something else is refused, also where the hold itself is gone."""
+    stocked(shop, 10)
+    used = uuid.uuid4().hex
+    reserved(client, shop, 1, requestId=used)
+    hold_id = reserved(client, shop, 2)["holdId"]
+    assert post(client, f"holds/{hold_id}/release").status_code == 200
+    body = {"requestId": used, **({"expiresInMs": 60_000} if action == "extend" else {})}
+    refused = post(client, f"holds/{hold_id}/{action}", body)
+    assert (refused.status_code, refused.json()["code"]) == (409, "REQUEST_ID_REUSED")
+
+
 def test_transfer_asked_again_is_answered_the_same(client: httpx.Client, shop: Shop) -> None:
     """The hold has another id by now: the first answer names it."""
     stocked(shop, 10)

@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import json
 import socket
-import time
 import urllib.request
 import uuid
 from collections.abc import Iterator
@@ -169,10 +168,9 @@ def test_graceful_stop_ends_the_streams(
         process.client() as there,
         there.stream("GET", "/v1/events") as answer,
     ):
-        started_s = time.monotonic()
         assert process.stop() == 0
+        # Where uvicorn's patience ended it instead, the answer would break off: an error here.
         assert list(events_of(answer)) == []
-        assert time.monotonic() - started_s < 9  # uvicorn's patience ends after 10.
 
 
 async def _count(gateway: GatewayProcess, product: str, counts: list[int], number: int) -> None:

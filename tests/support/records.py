@@ -1,5 +1,11 @@
 """Records of one line about one product, where a test looks only at how they travel."""
 
+import uuid
+from collections.abc import Sequence
+from typing import Any
+
+from confluent_kafka import Producer
+
 from schemas.messages import (
     InventoryTransaction,
     MeasureChange,
@@ -24,3 +30,20 @@ def on_hand_change(event_id: str) -> InventoryTransaction:
         source="api",
         changes=[MeasureChange("pos.inbound", 1)],
     )
+
+
+def in_transactions(
+    kafka: dict[str, Any], topic: str, *transactions: tuple[bool, Sequence[tuple[bytes, bytes]]]
+) -> None:
+    """Write rows to partition 0 of a topic: each transaction committed (True) or aborted."""
+    producer = Producer({**kafka, "transactional.id": f"tests-{uuid.uuid4().hex}"})
+    producer.init_transactions(30)
+    for is_committed, rows in transactions:
+        producer.begin_transaction()
+        for key, value in rows:
+            producer.produce(topic, key=key, value=value, partition=0)
+        assert producer.flush(30) == 0  # What is aborted has come to the log before.
+        if is_committed:
+            producer.commit_transaction(30)
+        else:
+            producer.abort_transaction(30)

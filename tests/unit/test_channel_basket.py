@@ -9,7 +9,7 @@ from producers.channel.outcomes import Answer, Unknown
 from producers.channel.requests import BasketLine, Item, key_by_location
 from schemas import limits
 from schemas.codes import Code
-from schemas.messages import ReservationRequest, ReservationResult, ResultLine
+from schemas.messages import RequestOptions, ReservationRequest, ReservationResult, ResultLine
 
 Reply = Callable[[ReservationRequest], Answer]
 
@@ -168,3 +168,25 @@ def test_impossible_basket_is_refused_before_anything_is_asked(count: int) -> No
     """No line, or more than one request may carry for one partition, asks nothing."""
     with pytest.raises(ValueError, match=r"needs a line|exceed"):
         _carry(_plan(*["1"] * count), _answer)
+
+
+def _atomic(rounds: list[list[ReservationRequest]]) -> dict[str, set[bool]]:
+    """Whether what was asked is all or nothing, by action."""
+    found: dict[str, set[bool]] = {}
+    for asked in (one for asking in rounds for one in asking):
+        options = asked.options or RequestOptions()  # None on the wire: the defaults.
+        found.setdefault(asked.action, set()).add(options.atomic)
+    return found
+
+
+def test_a_release_gives_back_what_it_can_and_a_confirmation_all_or_nothing() -> None:
+    """One hold that is gone already must not keep the others of its part from being released."""
+
+    def reply(asked: ReservationRequest) -> Answer:
+        refused = asked.request_id == "b:0:confirm"
+        return _answer(asked, Code.HOLD_EXPIRED if refused else Code.ACCEPTED)
+
+    _, confirmed = _carry(_plan("1", "2", "1"), reply)
+    assert _atomic(confirmed[1:]) == {"CONFIRM": {True}, "RELEASE": {False}}
+    _, extended = _carry(_plan("1", "2", "1", expires_in_ms=900_000), _answer)
+    assert _atomic(extended[1:]) == {"EXTEND": {True}}

@@ -258,3 +258,118 @@ def test_any_row_is_told_or_refused(words: dict[str, Any]) -> None:
         CODEC.encode_transaction(found)
     except ValueError:
         assert any(not word.isascii() for word in map(str, words.values()))
+
+
+ORDERED = {"fno.ordered": 2_000}
+RECEIVED = {"fno.received": 2_000, "fno.physicalinvent": 2_000}
+PURCHASED = {"fno.physicalinvent": 2_000}
+ON_ORDER = {"fno.onorder": 2_000}
+RESERVED = {"fno.reservphysical": 2_000}
+PICKED = {"fno.picked": 2_000, "fno.physicalinvent": -2_000}
+DEDUCTED = {"fno.deducted": 2_000, "fno.physicalinvent": -2_000}
+SOLD = {"fno.physicalinvent": -2_000}
+
+
+def _is_told(name: str, row: dict[str, Any], status: str, wanted: dict[str, int]) -> None:
+    """Two pieces at this status, in a row whose ids and amount are under the mapping's names."""
+    mapping = load(name)
+    ids = {
+        mapping.fields.event_id: "E",
+        mapping.fields.organization_id: "usmf",
+        mapping.fields.product_id: "P",
+        mapping.fields.transaction_id: "T",
+        mapping.fields.sequence: 1,
+        mapping.fields.quantity: "2",
+    }
+    found = told({**ids, **row}, mapping).transaction
+    assert found is not None
+    assert (found.status, found.quantity) == (status, 2_000_000)
+    assert changes({**ids, **row}, mapping) == wanted
+
+
+@pytest.mark.parametrize(
+    ("code", "state", "status", "wanted"),
+    [
+        ("outgoing", "waiting", "ON_ORDER", ON_ORDER),
+        ("outgoing", "confirmed", "ON_ORDER", ON_ORDER),
+        ("outgoing", "partially_available", "ON_ORDER", ON_ORDER),
+        ("outgoing", "assigned", "RESERVED_PHYSICAL", RESERVED),
+        ("outgoing", "done", "DEDUCTED", DEDUCTED),
+        ("outgoing", "cancel", "CANCELLED", {}),
+        ("incoming", "waiting", "ORDERED", ORDERED),
+        ("incoming", "confirmed", "ORDERED", ORDERED),
+        ("incoming", "partially_available", "ORDERED", ORDERED),
+        ("incoming", "assigned", "ORDERED", ORDERED),
+        ("incoming", "done", "RECEIVED", RECEIVED),
+        ("incoming", "cancel", "CANCELLED", {}),
+    ],
+)
+def test_an_odoo_move_adds_up_as_its_state_says(
+    code: str, state: str, status: str, wanted: dict[str, int]
+) -> None:
+    """Outgoing moves take stock when they are done, incoming ones bring it."""
+    _is_told("odoo", {"code": code, "state": state}, status, wanted)
+
+
+@pytest.mark.parametrize(
+    ("doctype", "state", "status", "wanted"),
+    [
+        ("Sales Order", "On Hold", "ON_ORDER", ON_ORDER),
+        ("Sales Order", "To Pay", "ON_ORDER", ON_ORDER),
+        ("Sales Order", "To Deliver", "ON_ORDER", ON_ORDER),
+        ("Sales Order", "To Deliver and Bill", "ON_ORDER", ON_ORDER),
+        ("Sales Order", "To Bill", "DEDUCTED", DEDUCTED),
+        ("Sales Order", "Completed", "SOLD", SOLD),
+        ("Sales Order", "Closed", "CANCELLED", {}),
+        ("Sales Order", "Cancelled", "CANCELLED", {}),
+        ("Stock Reservation Entry", "Partially Reserved", "RESERVED_PHYSICAL", RESERVED),
+        ("Stock Reservation Entry", "Reserved", "RESERVED_PHYSICAL", RESERVED),
+        ("Stock Reservation Entry", "Partially Delivered", "DEDUCTED", DEDUCTED),
+        ("Stock Reservation Entry", "Delivered", "DEDUCTED", DEDUCTED),
+        ("Stock Reservation Entry", "Partially Used", "DEDUCTED", DEDUCTED),
+        ("Stock Reservation Entry", "Closed", "CANCELLED", {}),
+        ("Stock Reservation Entry", "Cancelled", "CANCELLED", {}),
+        ("Delivery Note", "To Bill", "DEDUCTED", DEDUCTED),
+        ("Delivery Note", "Partially Billed", "DEDUCTED", DEDUCTED),
+        ("Delivery Note", "Completed", "SOLD", SOLD),
+        ("Delivery Note", "Closed", "DEDUCTED", DEDUCTED),
+        ("Delivery Note", "Return", "CANCELLED", {}),
+        ("Delivery Note", "Return Issued", "DEDUCTED", DEDUCTED),
+        ("Delivery Note", "Cancelled", "CANCELLED", {}),
+        ("Purchase Order", "On Hold", "ORDERED", ORDERED),
+        ("Purchase Order", "To Receive", "ORDERED", ORDERED),
+        ("Purchase Order", "To Receive and Bill", "ORDERED", ORDERED),
+        ("Purchase Order", "To Bill", "RECEIVED", RECEIVED),
+        ("Purchase Order", "Completed", "PURCHASED", PURCHASED),
+        ("Purchase Order", "Delivered", "RECEIVED", RECEIVED),
+        ("Purchase Order", "Closed", "CANCELLED", {}),
+        ("Purchase Order", "Cancelled", "CANCELLED", {}),
+    ],
+)
+def test_an_erpnext_document_adds_up_as_its_status_says(
+    doctype: str, state: str, status: str, wanted: dict[str, int]
+) -> None:
+    """One vocabulary per document; a cancelled document is cancelled whatever its status."""
+    row = {"doctype": doctype, "status": state, "docstatus": 1}
+    _is_told("erpnext", row, status, wanted)
+    _is_told("erpnext", {**row, "docstatus": 2}, "CANCELLED", {})
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "wanted"),
+    [
+        ({"GBSTA": "A"}, "ON_ORDER", ON_ORDER),
+        ({"BESTA": "C", "GBSTA": "A"}, "RESERVED_PHYSICAL", RESERVED),
+        ({"KOSTA": "C", "BESTA": "C", "GBSTA": "B"}, "PICKED", PICKED),
+        ({"WBSTA": "C", "KOSTA": "C", "GBSTA": "B"}, "DEDUCTED", DEDUCTED),
+        ({"FKSTA": "C", "WBSTA": "C", "GBSTA": "C"}, "SOLD", SOLD),
+        ({"GBSTA": "C"}, "SOLD", SOLD),
+        ({"ABGRU": "Z7", "GBSTA": "C"}, "CANCELLED", {}),
+        ({"LOEKZ": "X", "GBSTA": "A"}, "DELETED", {}),
+    ],
+)
+def test_a_sap_item_adds_up_as_its_latest_step_says(
+    words: dict[str, str], status: str, wanted: dict[str, int]
+) -> None:
+    """On order and reserved it is still in stock; from picked on it is not."""
+    _is_told("sap", words, status, wanted)

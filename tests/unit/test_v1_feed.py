@@ -112,3 +112,14 @@ def test_what_was_asked_is_kept_for_so_many_requests_only() -> None:
         partition.waiting.append((1, ReservationResult("r", 1, 1, 1, offset, False, [])))
     assert [found for _, _, found in partition.ready()] == [None, asked]
     assert not partition.requests
+
+
+async def test_reader_whose_token_has_ended_is_told_nothing_more() -> None:
+    """Whatever is kept for it: its stream is over, and ends without another event."""
+    feed = Feed(Settings(bootstrap_servers="nowhere:1", registry_url="nowhere"), _no_codec())
+    feed.ring = ring_of(3, entries=4)
+    ended = Reader(feed, EventsParameters(), 1, 1.0)
+    good = Reader(feed, EventsParameters(), 1, FOREVER_S)
+    assert (ended.over, good.over) == (True, False)
+    assert await ended.more() == b""
+    assert await good.more()
