@@ -202,6 +202,25 @@ def test_decision_about_another_hold_is_no_answer(
     assert (refused.status_code, refused.json()["code"]) == (409, "REQUEST_ID_REUSED")
 
 
+@pytest.mark.parametrize("others", [True, False])
+def test_decision_about_another_hold_is_no_answer_to_a_transfer(
+    client: httpx.Client, shop: Shop, *, others: bool
+) -> None:
+    """Also where nothing is left of the reservation, and the view alone knows the id."""
+    stocked(shop, 10)
+    stocked(shop, 10, colorId="blue")
+    used = uuid.uuid4().hex
+    colour = "red" if others else "green"
+    stocked(shop, 10, colorId=colour)
+    reserved(client, shop, 1, requestId=used, dimensions={"colorId": colour})
+    hold_id = reserved(client, shop, 2)["holdId"]
+    assert post(client, f"holds/{hold_id}/release").status_code == 200
+    target = {"siteId": "1", "locationId": "11", "colorId": "blue"}
+    body = {"requestId": used, "targetDimensions": target}
+    refused = post(client, f"holds/{hold_id}/transfer", body)
+    assert refused.status_code == (409 if others else 404), refused.text
+
+
 def test_transfer_asked_again_is_answered_the_same(client: httpx.Client, shop: Shop) -> None:
     """The hold has another id by now: the first answer names it."""
     stocked(shop, 10)

@@ -5,6 +5,7 @@ view tells them, or the caller does. A hold that is gone from the view may have 
 very request that is asked again: then the first answer is given, as everywhere.
 """
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from starlette.responses import Response
@@ -132,7 +133,7 @@ def _positive(quantity: int | None) -> int:
 async def _act(
     call: Call, action: str, body: ConfirmBody, quantity: int, detail: LineDetail
 ) -> Response:
-    place = await _place_of(call, body, is_moved=action == "TRANSFER")
+    place = await _place_of(call, body, detail.target_dimensions or {})
     if not isinstance(place, _Place):
         return place
     subject, measure = place
@@ -149,14 +150,23 @@ async def _act(
     return asking.single(asked, told)
 
 
-def _is_about(decided: DecisionView, hold_id: str, *, is_moved: bool) -> bool:
-    """Whether a request was about this hold; what a transfer was answered names the new one."""
-    return [line.hold_id for line in decided.lines] == [hold_id] or (
-        is_moved and len(decided.lines) == 1
-    )
+async def _is_about(
+    call: Call, decided: DecisionView, hold_id: str, target: Mapping[str, str]
+) -> bool:
+    """Whether a request was about this hold; what a transfer was answered names the new one.
+
+    That one is there yet, at the dimensions which the caller has named again.
+    """
+    answered = [line.hold_id for line in decided.lines]
+    if answered == [hold_id]:
+        return True
+    if not target or len(answered) != 1:
+        return False
+    moved = await call.gateway.queries.hold(answered[0])
+    return moved is not None and target.items() <= moved.dimensions.items()
 
 
-async def _place_of(call: Call, body: ConfirmBody, *, is_moved: bool) -> _Place | Response:
+async def _place_of(call: Call, body: ConfirmBody, target: Mapping[str, str]) -> _Place | Response:
     """Where the hold is; or the first answer to a request that ended it."""
     if body.subject is not None:
         return _Place(body.subject, body.measure)
@@ -170,12 +180,12 @@ async def _place_of(call: Call, body: ConfirmBody, *, is_moved: bool) -> _Place 
             dimensions=hold.dimensions,
         )
         return _Place(subject, hold.measure)
-    if body.request_id:
-        decided = await queries.decision(body.request_id)
-        if decided is not None and _is_about(decided, hold_id, is_moved=is_moved):
-            return _again(decided)
+    # Who decides knows what was asked under the id; the view only what was answered.
     known = await queries.reservation(hold_id.rpartition("-")[0])
     if known is None:
+        decided = await queries.decision(body.request_id) if body.request_id else None
+        if decided is not None and await _is_about(call, decided, hold_id, target):
+            return _again(decided)
         raise Problem(404, "hold-unknown", "no such hold, or nothing is left of it")
     subject = Subject(
         organization_id=known.organization_id,
