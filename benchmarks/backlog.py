@@ -32,8 +32,10 @@ def figures(
 
     """
     ordered = sorted(answered_ms)
-    per_s, cpu_us = _since(ordered, ordered[int(after * (len(ordered) - 1))], cpu)
-    whole_per_s, whole_cpu_us = _since(ordered, ordered[0], cpu)
+    whole = whole_per_s, whole_cpu_us = _since(ordered, ordered[0], cpu)
+    start_ms = ordered[int(after * (len(ordered) - 1))]
+    # The second half of a small backlog may be one batch, answered at one instant.
+    per_s, cpu_us = _since(ordered, start_ms, cpu) if start_ms < ordered[-1] else whole
     p50, p95, p99 = percentiles(waited_ms)
     return Run(
         contestant=name,

@@ -154,6 +154,12 @@ def test_the_second_half_of_a_backlog_is_what_counts() -> None:
     assert whole.decisions_per_s == whole.extra["whole_per_s"] == 19.1
 
 
+def test_a_second_half_of_one_batch_is_not_counted_alone() -> None:
+    """A small backlog, whose later half was answered at one instant, has the rate of all."""
+    run = backlog.figures("holdfast", [0.0, 100.0, 100.0, 100.0], [0.0], _EvenCpu())
+    assert run.decisions_per_s == run.extra["whole_per_s"] == 30.0
+
+
 def test_a_backlog_answered_at_one_instant_has_no_rate() -> None:
     """So few answers that the broker's clock cannot tell them apart give 0, not a division."""
     assert backlog.figures("holdfast", [5.0, 5.0], [0.0, 0.0], _EvenCpu()).decisions_per_s == 0
