@@ -35,6 +35,7 @@ STATUSES: Final = (
     "CANCELLED",
     "DELETED",
 )
+ENDED: Final = frozenset({"CANCELLED", "DELETED"})  # Of the statuses: the demand is gone.
 EVENT_TYPES: Final = (
     "TRANSACTION",
     "OFFSET_APPLIED",

@@ -33,6 +33,7 @@ from processor.engine.standby import Standby
 from processor.engine.ticks import TICK_SECONDS, Ticker
 from processor.engine.transaction import ANSWER_SECONDS_MAX, TransactionWriter
 from processor.engine.transport import BatchTransport, Polled
+from schemas.limits import CACHE_MB
 
 INIT_TIMEOUT_S: Final = 60.0  # Fencing waits for what an earlier incarnation left open.
 STOP_SECONDS_MAX: Final = 4.5
@@ -75,7 +76,7 @@ class EngineSettings(msgspec.Struct, frozen=True, kw_only=True):
     session_timeout_ms: int = 10_000
     heartbeat_ms: int = 500
     group_instance_id: str | None = None
-    cache_bytes: int = 256 * 1024 * 1024
+    cache_bytes: int = CACHE_MB << 20
     standby: bool = False
     crash_at: str | None = None
     crash_after: int = 0

@@ -75,6 +75,7 @@ class SourceReader:
         self._brokers = brokers
         self._begins = positions
         self._positions = dict(positions)  # What was read last is asked for last.
+        self._topics = {tp.topic for tp in positions}  # Of those that are added, too.
         self._asked: dict[int, _Asked] = {}  # By node; of each, one at a time.
         self._looking: asyncio.Future[None] | None = None  # For who leads now.
         self._look_after = 0.0  # time.monotonic()
@@ -105,7 +106,7 @@ class SourceReader:
         without_leader = refused = ""
         answers: list[asyncio.Future[Any]] = []
         try:
-            await self._brokers.connect({tp.topic for tp in self._positions})
+            await self._brokers.connect(self._topics)
             without_leader = self._ask()
             answers += [asked.answer for asked in self._asked.values()]
             if answers:

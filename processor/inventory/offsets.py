@@ -24,6 +24,7 @@ from processor.inventory.state import PartitionState
 from processor.inventory.stock import Level, ProductLocation, clamp
 from schemas.codes import Code
 from schemas.messages import InventoryEvent
+from schemas.symbols import ENDED
 
 LADDER: Final = (
     "QUOTATION_ISSUE",
@@ -35,7 +36,6 @@ LADDER: Final = (
     "SOLD",
 )
 RANK: Final = {status: rank for rank, status in enumerate(LADDER)}
-ENDED: Final = frozenset({"CANCELLED", "DELETED"})
 FINAL: Final = ENDED | {"SOLD", "PURCHASED"}  # Nothing is expected after these.
 OFFSETS_KEPT_MAX: Final = 256  # Holds of one transaction that can be brought back one by one.
 

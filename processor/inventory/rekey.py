@@ -16,10 +16,10 @@ import msgspec
 from processor.inventory import rows as row, splits
 from processor.inventory.configuration import Configuration, to_json
 from processor.inventory.identity import canonical, location_hash
-from processor.inventory.offsets import ENDED
 from processor.inventory.row_bodies import Checkpoint
 from processor.inventory.rules import Rules
 from schemas.partitioning import partition_of
+from schemas.symbols import ENDED
 
 Rows = dict[bytes, bytes]
 Totals = Counter[tuple[str, ...]]

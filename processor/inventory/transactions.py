@@ -19,6 +19,7 @@ from processor.inventory.stock import clamp
 from schemas import limits
 from schemas.codes import Code
 from schemas.messages import InventoryEvent, InventoryTransaction, TransactionStatus
+from schemas.symbols import ENDED
 
 _encode: Final = msgspec.msgpack.Encoder().encode
 
@@ -173,7 +174,7 @@ def _has_moved(event: InventoryTransaction, ledger: row.Ledger) -> bool:
     assert event.transaction is not None
     return (
         event.transaction.sequence == ledger.sequence
-        and ledger.status in offsets.ENDED
+        and ledger.status in ENDED
         and ledger.event_id.startswith(event.event_id + limits.MOVED_FROM)
     )
 
@@ -253,7 +254,7 @@ def _check_changes(
 
 
 def _check_quantities(status: TransactionStatus | None, changes: list[_Change]) -> Refusal | None:
-    if status is not None and status.quantity < (0 if status.status in offsets.ENDED else 1):
+    if status is not None and status.quantity < (0 if status.status in ENDED else 1):
         return Refusal(Code.QUANTITY_INVALID, "the transaction's quantity is positive")
     quantities = [change.quantity for change in changes]
     if status is not None:

@@ -18,8 +18,8 @@ from producers.scm.mapping import ANY, SKIP, Mapping
 from schemas.codes import Code
 from schemas.limits import CHANGES_MAX, MOVED_FROM, REQUEST_ID_LENGTH_MAX
 from schemas.messages import InventoryTransaction, MeasureChange, TransactionStatus
+from schemas.symbols import ENDED
 
-_ENDED: Final = frozenset({"CANCELLED", "DELETED"})
 TRUE: Final = frozenset({"1", "true", "yes", "y", "t", "x"})
 WHOLE_DIGITS_MAX: Final = 19  # Of a number that stands for a word: 1e400 must not become text.
 SEQUENCE_MAX: Final = 2**63 - 1
@@ -142,7 +142,7 @@ def apart(
     if not left:
         return (told,)
     status = told.transaction
-    if status is not None and status.status in _ENDED:
+    if status is not None and status.status in ENDED:
         # It never was here: what ends gives back where it was.
         rest = msgspec.structs.replace(told, changes=here, transaction=None)
         return (*left, rest) if here else tuple(left)

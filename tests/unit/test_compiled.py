@@ -46,6 +46,14 @@ def test_a_build_for_another_python_or_without_manifest_is_stale(tmp_path: Path)
     assert not compiled.is_current(room)
 
 
+def printed(program: str) -> str:
+    """What a fresh interpreter prints."""
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60
+    )
+    return done.stdout.strip()
+
+
 def test_sources_are_imported_past_extension_modules() -> None:
     """After `pass_by` every listed module is its source, whatever lies beside it."""
     program = (
@@ -54,10 +62,7 @@ def test_sources_are_imported_past_extension_modules() -> None:
         "names = ['processor.' + n[:-3].replace('/', '.') for n in compiled.SOURCES];"
         "print({importlib.import_module(n).__file__[-3:] for n in names})"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60
-    )
-    assert done.stdout.strip() == "{'.py'}"
+    assert printed(program) == "{'.py'}"
 
 
 def test_a_compiled_core_has_its_quick_twins_and_one_from_source_has_none() -> None:
@@ -69,7 +74,4 @@ def test_a_compiled_core_has_its_quick_twins_and_one_from_source_has_none() -> N
         "print(processor.COMPILED, plain._quick_rows is not plain.pure_rows,"
         " not isinstance(encoder(1, 1, 1), PlainEncoder))"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60
-    )
-    assert done.stdout.split() in (["True"] * 3, ["False"] * 3)
+    assert printed(program).split() in (["True"] * 3, ["False"] * 3)
