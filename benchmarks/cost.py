@@ -24,6 +24,7 @@ from benchmarks.load import ORGANIZATION
 from benchmarks.origin import this_machine
 from processor.decider import StockDomain
 from processor.engine.ports import Outputs
+from processor.engine.records import Record
 from processor.engine.rows import PartitionRows
 from processor.engine.store import PartitionStore, Position, shared_cache
 from processor.inventory.configuration.presets import default
@@ -85,18 +86,6 @@ class Costs(msgspec.Struct, frozen=True, kw_only=True):
     rows: dict[str, float]
     stored_bytes_per_hold: float
     remembered_bytes: float
-
-
-class _Record(msgspec.Struct):
-    """A consumed record (`engine.ports.Record`)."""
-
-    topic: str
-    partition: int
-    offset: int
-    timestamp: int
-    key: bytes | None
-    value: bytes | None
-    headers: Sequence[tuple[str, bytes]] = ()
 
 
 class Bench:
@@ -180,7 +169,7 @@ class Bench:
         """Decide and store; CPU seconds, garbage collection off as in a worker."""
         key = partitioning.location_key(ORGANIZATION, "siteid-1", "locationid-1")
         records = [
-            _Record(topic, 0, number, CLOCK_BEGIN_MS + number // 100, key, value)
+            Record(topic, 0, number, CLOCK_BEGIN_MS + number // 100, key=key, value=value)
             for number, value in enumerate(values, self._offset)
         ]
         self._offset += len(records)
@@ -191,7 +180,7 @@ class Bench:
                 self._batch(records[start : start + BATCH_RECORDS])
             return time.process_time() - began_s
 
-    def _batch(self, records: Sequence[_Record]) -> None:
+    def _batch(self, records: Sequence[Record]) -> None:
         outputs = Outputs(self._domain.output_topics)
         self._decider.decide(records, outputs)
         self._answers += [value for _, value in outputs.messages[topics.RESULTS][-1:]]

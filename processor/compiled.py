@@ -18,6 +18,7 @@ from typing import Final
 # What a decision passes through; the rest is not worth the time to build.
 SOURCES: Final = (
     "decider.py",
+    "engine/records.py",
     "engine/rows.py",
     *(
         f"inventory/{name}.py"

@@ -12,7 +12,8 @@ from typing import Final
 
 from processor.engine import metrics
 from processor.engine.faults import Fault
-from processor.engine.ports import Outputs, Record, Rows, TickWish
+from processor.engine.ports import Outputs, Rows, TickWish
+from processor.engine.records import Record
 from processor.inventory import expiry, rows as row
 from processor.inventory.auditor import Auditor
 from processor.inventory.configuration import Configuration, default

@@ -7,11 +7,12 @@ had when the worker started, only what is sure to fit. Anything else is not an e
 its result stands on reservation-results in any case, and a metric counts what was not copied.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Final
 
 from processor.engine import metrics
 from processor.engine.ports import Outputs
+from processor.engine.records import Headers
 from schemas.limits import CORRELATION_BYTES_MAX, REPLY_BYTES_MAX
 from schemas.partitioning import partition_of
 
@@ -26,9 +27,7 @@ class Replies:
     def __init__(self, partitions: Mapping[str, int]) -> None:
         self._partitions = dict(partitions)
 
-    def copy(
-        self, headers: Sequence[tuple[str, bytes]], key: bytes, value: bytes, outputs: Outputs
-    ) -> None:
+    def copy(self, headers: Headers, key: bytes, value: bytes, outputs: Outputs) -> None:
         """Address a copy of the result, if the record's headers ask for one that is allowed."""
         said = dict(headers)
         wanted = said.get(REPLY_TOPIC)

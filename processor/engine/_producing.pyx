@@ -7,14 +7,14 @@ the same. The rule: only pointers are taken while the interpreter is held. While
 it is free: the caller must not change the rows or the list meanwhile.
 """
 
-from aiokafka.record._crecords.cutil import crc32c_cython as crc32c
-
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.dict cimport PyDict_Next
 from cpython.ref cimport PyObject
 from libc.stdint cimport int16_t, int32_t, int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free, realloc
 from libc.string cimport memcpy
+
+from crc32c import crc32c
 
 DEF CHUNK = 2048  # Messages between two looks at the interpreter: bounds the pointers (64 KiB).
 DEF HEAD = 61  # Bytes of a batch before its records.

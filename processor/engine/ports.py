@@ -10,24 +10,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from enum import Enum
 from typing import Protocol
 
+from processor.engine.records import Record
+
 Message = tuple[bytes | None, bytes | None]  # Key and value.
-
-
-class Record(Protocol):
-    """One consumed record (`engine.record_batches.ConsumedRecord`).
-
-    Attributes:
-        timestamp: broker append time, milliseconds since 1970 UTC.
-
-    """
-
-    topic: str
-    partition: int
-    offset: int
-    timestamp: int
-    key: bytes | None
-    value: bytes | None
-    headers: Sequence[tuple[str, bytes]]
 
 
 class Rows(Protocol):

@@ -30,7 +30,8 @@ from faust.types import TP
 from processor.engine import metrics
 from processor.engine.brokers import RETRIABLE, Brokers, Unreachable, worded
 from processor.engine.faults import Fault
-from processor.engine.record_batches import ConsumedRecord, partition_records
+from processor.engine.record_batches import partition_records
+from processor.engine.records import Record
 
 # A broker that has nothing answers after so long, or at the first record; what a transaction wrote
 # does not end the wait, so that it may come so late. At 5 ms, an idle worker and its broker spent a
@@ -55,7 +56,7 @@ _AGAIN: Final = RETRIABLE | {KafkaError.OFFSET_NOT_AVAILABLE, KafkaError.UNKNOWN
 
 log = structlog.get_logger(__name__)
 
-Found = dict[TP, list[ConsumedRecord]]
+Found = dict[TP, list[Record]]
 
 
 class _Asked(NamedTuple):
@@ -190,7 +191,7 @@ class SourceReader:
         # Taken out and put back: it is last now.
         records = partition_records(tp, data, aborted, self._positions.pop(tp))
         try:
-            there = list(records)
+            there = records.read()
         except CorruptRecordException as error:
             raise Fault(f"{error}: a batch of it was damaged on its way, or on disk") from error
         self._positions[tp] = self.reached[tp] = records.next_fetch_offset

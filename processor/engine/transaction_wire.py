@@ -7,6 +7,7 @@ fields we fill in, all of them flexible (KIP-482). The rule: layouts only; what 
 what an error code calls for is `processor.engine.transaction`'s.
 """
 
+from collections.abc import Sized
 from io import BytesIO
 from typing import Any, Final
 
@@ -22,6 +23,7 @@ from aiokafka.protocol.types import (
     Int64,
     Schema,
     TaggedFields,
+    UnsignedVarInt32,
 )
 
 NO_TAGS: Final[dict[int, bytes]] = {}
@@ -33,6 +35,11 @@ _ERROR: Final = ("error_code", Int16)
 _PRODUCER: Final = (("producer_id", Int64), ("producer_epoch", Int16))
 _BY_PARTITION: Final = CompactArray(("partition", Int32), _ERROR, _TAGS)
 _BY_TOPIC: Final = CompactArray(("topic", _TEXT), ("partitions", _BY_PARTITION), _TAGS)
+
+
+def _length(found: Sized) -> bytes:
+    """Of an array, or of bytes, that are there: one more than it is."""
+    return bytes(UnsignedVarInt32.encode(len(found) + 1))
 
 
 class InitProducerIdResponse(Response):
@@ -154,6 +161,27 @@ class Produce(RequestStruct):
         ),
         _TAGS,
     )
+
+    def encode(self) -> bytes:
+        """As the schema lays it out, but in one go.
+
+        Field in field, all records were copied six times: 0.4 us a decision, with the interpreter
+        held.
+        """
+        fields = self.__dict__
+        parts = [
+            _TEXT.encode(fields["transactional_id"]),
+            Int16.encode(fields["acks"]),
+            Int32.encode(fields["timeout_ms"]),
+            _length(fields["topics"]),
+        ]
+        for topic, partitions, tags in fields["topics"]:
+            parts += _TEXT.encode(topic), _length(partitions)
+            for number, records, tags_there in partitions:
+                parts += Int32.encode(number), _length(records), records
+                parts.append(TaggedFields.encode(tags_there))
+            parts.append(TaggedFields.encode(tags))
+        return b"".join((*parts, TaggedFields.encode(fields["tags"])))
 
 
 class ProduceImplied(Produce):

@@ -2,13 +2,14 @@
 
 import random
 from collections.abc import Sequence
-from typing import Final, cast
+from typing import Final
 
 import msgspec
 import pytest
 
 from processor.decider import StockDomain
-from processor.engine.ports import Outputs, Record
+from processor.engine.ports import Outputs
+from processor.engine.records import Record
 from schemas import topics
 from schemas.codec import Codec
 from schemas.registry import FixedSchemaIds
@@ -47,7 +48,7 @@ class Ledger:
 
     def decide(self, batch: list[SourceRecord]) -> None:
         """Decide a batch of one topic and commit it."""
-        self.decider.decide(cast("list[Record]", batch), self.outputs)
+        self.decider.decide([Record(**record._asdict()) for record in batch], self.outputs)
         self.checkpoint = self.decider.checkpoint()
         self.decider.committed()
 

@@ -6,7 +6,8 @@ the dead letters. The counter is wrong as soon as one record is lost or decided 
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from processor.engine.ports import Outputs, Record, Rows, TickWish
+from processor.engine.ports import Outputs, Rows, TickWish
+from processor.engine.records import Record
 from schemas import topics
 
 

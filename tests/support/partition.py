@@ -5,11 +5,11 @@ only the engine is missing. Defaults tell a story (D0002 red/small at usmf, site
 so that a test names what matters to it alone. Quantities are whole pieces.
 """
 
-from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 from processor.decider import StockDomain
-from processor.engine.ports import Outputs, Record
+from processor.engine.ports import Outputs
+from processor.engine.records import Record
 from processor.inventory.configuration import Configuration
 from schemas import topics
 from schemas.codec import Codec
@@ -56,19 +56,11 @@ class Partition:
 
     def send(self, topic: str, key: bytes | None, value: bytes | None) -> list[ReservationResult]:
         """Decide one record and commit it; returns its results, keeps events and dead letters."""
-        record = SimpleNamespace(
-            topic=topic,
-            partition=0,
-            offset=self.offsets[topic],
-            timestamp=self.now_ms,
-            key=key,
-            value=value,
-            headers=(),
-        )
+        record = Record(topic, 0, self.offsets[topic], self.now_ms, key=key, value=value)
         self.offsets[topic] += 1
         self.log.append((topic, key, value, self.now_ms))
         outputs = Outputs(self.domain.output_topics)
-        self.decider.decide([cast("Record", record)], outputs)
+        self.decider.decide([record], outputs)
         self.commit()
         messages = outputs.messages
         self.written += [value for of in messages.values() for _, value in of if value]

@@ -18,7 +18,7 @@ from processor.engine.cycle import (
 )
 from processor.engine.faults import Fault
 from processor.engine.membership import Membership
-from processor.engine.record_batches import ConsumedRecord
+from processor.engine.records import Record
 from processor.engine.store import Position
 from processor.engine.transaction import Aborted, SealedBatch
 from processor.engine.transport import Polled
@@ -148,7 +148,7 @@ class Ground:
             reached[TP("requests", number)] = first + records
             slices.append(
                 [
-                    ConsumedRecord("requests", number, first + at, 7, None, b"", ())
+                    Record("requests", number, first + at, 7, key=None, value=b"")
                     for at in range(records)
                 ]
             )
