@@ -35,7 +35,7 @@ def by_cython() -> list[Extension]:
     sources = ["schemas/_compiled.pyx", *(f"processor/{name}" for name in CORE["BY_CYTHON"])]
     extensions = [
         Extension(
-            source.removesuffix(".pyx").replace("/", "."), [source], extra_compile_args=["-O2"]
+            source.removesuffix(".pyx").replace("/", "."), [source], extra_compile_args=["-O3"]
         )
         for source in sources
     ]
@@ -52,7 +52,7 @@ def core() -> list[Extension]:
     sources = [f"processor/{name}" for name in CORE["SOURCES"]]
     return mypycify(
         ["--config-file", "pyproject.toml", *sources],
-        opt_level="2",
+        opt_level="3",
         debug_level="0",
         group_name="processor.core",  # Where its shared library lies, and is found.
     )
