@@ -20,6 +20,7 @@ SOURCES: Final = (
     "decider.py",
     "engine/records.py",
     "engine/rows.py",
+    "engine/store.py",
     *(
         f"inventory/{name}.py"
         for name in (

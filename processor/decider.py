@@ -302,6 +302,7 @@ class StockDomain:
     group_length: Mapping[int, int] = row.GROUP_LENGTH
     local_kinds: frozenset[int] = row.LOCAL_KINDS
     indexed_kinds: frozenset[int] = row.INDEXED_KINDS
+    rewritten_kinds: Mapping[int, int] = row.REWRITTEN_KINDS
 
     def __init__(
         self,

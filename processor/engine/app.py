@@ -44,6 +44,7 @@ TRANSACTION_SHARE: Final = 0.9
 # for each). Nothing is decided meanwhile. What has grown old is never looked at: who keeps objects
 # that refer to each other must part them (`PartitionDecider.let_go`).
 COLLECT_SECONDS: Final = 1.0
+COMPLETE_SECONDS: Final = 1.0  # Between two looks for rows that have waited long enough.
 
 log = structlog.get_logger(__name__)
 
@@ -269,6 +270,11 @@ def _declare_timers(app: EngineApp) -> None:
     async def tick() -> None:
         """Keep time moving where something comes due."""
         app.ticker.tick(app.flow.assignment)
+
+    @app.timer(interval=COMPLETE_SECONDS)  # type: ignore[untyped-decorator]
+    async def complete() -> None:
+        """Leave no row waiting where no records come."""
+        app.flow.complete()
 
 
 def _declare_standby(app: EngineApp, standby: Standby) -> None:

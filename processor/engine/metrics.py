@@ -39,6 +39,9 @@ STORE_SECONDS = Histogram(
     "Duration of the RocksDB write after a commit.",
     buckets=_COMMIT_BUCKETS,
 )
+ROWS_WAITING = Gauge(
+    "holdfast_rows_waiting", "Committed rows that wait in memory to be written to RocksDB."
+)
 RESTORED_ROWS = Counter("holdfast_restored_rows_total", "Changelog rows restored.")
 STANDBY_ROWS = Counter(
     "holdfast_standby_rows_total", "Changelog rows of other workers' partitions, kept as copies."

@@ -190,6 +190,8 @@ class Ownership:
         for number in numbers - set(self._stores):
             self._stores[number] = self._open_store(number)
         stores = {number: self._stores[number] for number in numbers}
+        for store in stores.values():
+            store.complete()  # It is read on from where it has everything.
         brokers = await self._restorer.restore(stores, self._sources)
         if any(self._is_behind(number, brokers) for number in numbers):
             # What an old leader told, perhaps, that did not know yet that it was one.
@@ -205,12 +207,14 @@ class Ownership:
             topic_id=self._topic_id,
             derive=self._domain.derive,
             indexed_kinds=self._domain.indexed_kinds,
+            rewritten_kinds=self._domain.rewritten_kinds,
         )
 
     def _let_go(self, number: int, store: PartitionStore) -> None:
         if self._standby is None:
             store.close()
         else:
+            store.complete()
             self._standby.watch(number, store)
 
     def watch_others(self) -> None:

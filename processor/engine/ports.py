@@ -150,6 +150,11 @@ class Domain(Protocol):
         """
         ...
 
+    @property
+    def rewritten_kinds(self) -> Mapping[int, int]:
+        """Kind bytes of grouped rows that nearly every batch writes anew; as in `group_length`."""
+        ...
+
     def tick(self) -> tuple[str, bytes, bytes]:
         """Topic, key and value of a record that only lets time pass."""
         ...

@@ -9,7 +9,7 @@ loses nothing that anyone was told.
 from collections.abc import Iterator, Mapping
 from typing import Final
 
-from processor.engine.store import PartitionStore
+from processor.engine.store import PartitionStore, laid_over
 
 Changes = dict[bytes, bytes | None]
 
@@ -74,11 +74,10 @@ class PartitionRows:
     dropping the latter whole, whatever its size.
     """
 
-    __slots__ = ("_get_stored", "_group_length", "_open", "_sealed", "_store")
+    __slots__ = ("_group_length", "_open", "_sealed", "_store")
 
     def __init__(self, store: PartitionStore, group_length: Mapping[int, int]) -> None:
         self._store = store
-        self._get_stored = store.get
         self._group_length = dict(group_length)
         self._open = _Batch(self._group_length)
         self._sealed = _Batch(self._group_length)
@@ -89,7 +88,7 @@ class PartitionRows:
         if isinstance(value, _Missing):
             value = self._sealed.rows.get(key, _MISSING)
             if isinstance(value, _Missing):
-                return self._get_stored(key)
+                return self._store.get(key)
         return value
 
     def put(self, key: bytes, value: bytes, /) -> None:
@@ -104,24 +103,9 @@ class PartitionRows:
         """Rows of the group with a key greater than `after`, in key order."""
         overlaid = {*self._open.group(group), *self._sealed.group(group)}
         stored = self._store.scan(group, after)
-        return self._merge(overlaid, after, stored) if overlaid else stored
-
-    def _merge(
-        self, overlaid: set[bytes], after: bytes, stored: Iterator[tuple[bytes, bytes]]
-    ) -> Iterator[tuple[bytes, bytes]]:
-        entry = next(stored, None)
-        for key in sorted(key for key in overlaid if key > after):
-            while entry is not None and entry[0] < key:
-                yield entry
-                entry = next(stored, None)
-            if entry is not None and entry[0] == key:
-                entry = next(stored, None)
-            value = self.get(key)
-            if value is not None:
-                yield key, value
-        while entry is not None:
-            yield entry
-            entry = next(stored, None)
+        if not overlaid:
+            return stored
+        return laid_over(stored, sorted([key for key in overlaid if key > after]), self.get)
 
     def next_group(self, after: bytes, /) -> bytes | None:
         """Give the first group behind `after` of the same kind with committed rows, or None."""

@@ -57,6 +57,7 @@ GROUP_LENGTH: Final[Mapping[int, int]] = {
     ord("O"): 21,
 }
 LOCAL_KINDS: Final = frozenset(b"XYO")
+REWRITTEN_KINDS: Final[Mapping[int, int]] = {ord("P"): GROUP_LENGTH[ord("P")]}  # Sums.
 INDEXED_KINDS: Final = frozenset(b"H")  # Whose rows they are made of.
 CONFIGURATION_KEY: Final = b"C"
 KIND_LEAF: Final = ord("L")

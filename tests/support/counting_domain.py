@@ -56,6 +56,7 @@ class CountingDomain:
     group_length: Mapping[int, int] = {}
     local_kinds: frozenset[int] = frozenset()
     indexed_kinds: frozenset[int] = frozenset()
+    rewritten_kinds: Mapping[int, int] = {}
 
     def tick(self) -> tuple[str, bytes, bytes]:
         """Would count as a record like any other."""

@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+import time
 from typing import Any, cast
 
 import msgspec
@@ -40,9 +41,11 @@ class Nothing:
     position = Position(0, 0, "")
     remembered = 3
     sets_aside = False
+    waiting = 0
 
     def __init__(self) -> None:
         self.decided: list[int] = []
+        self.completed: list[int] = []
 
     def decide(self, records: list[Any], outputs: Any) -> None:
         """No outputs, unless all are set aside."""
@@ -73,8 +76,17 @@ class Nothing:
     def settle(self) -> None:
         """Nothing was sealed."""
 
-    def apply(self, _rows: Any, _position: Position) -> None:
-        """Nothing is stored."""
+    def apply(self, _rows: Any, position: Position, *, may_wait: bool) -> None:
+        """Nothing is stored; a row waits where it may."""
+        if may_wait:
+            self.waiting += 1
+        else:
+            self.waiting, self.position = 0, position
+
+    def complete(self) -> None:
+        """Nothing waits any more."""
+        self.completed.append(self.waiting)
+        self.waiting = 0
 
 
 class Writer:
@@ -165,6 +177,14 @@ class Ground:
         self.writer.let.release()
         async with asyncio.timeout(WITHIN_S):
             await self.cycle.wait_fetchable()
+
+    async def settled(self) -> None:
+        """Let every commit end; returns when there is none under way."""
+        self.writer.let.release(100)
+        async with asyncio.timeout(WITHIN_S):
+            while self.cycle._under_way is not None:
+                await asyncio.wait([self.cycle._under_way.future])
+                await asyncio.sleep(0)
 
     async def fetchable(self) -> None:
         """Return when more may be fetched."""
@@ -430,3 +450,75 @@ def test_the_partition_that_waited_longest_is_read_first() -> None:
     assignment = WorkerAssignment(Membership("group", "member", 1, None), owned)
     read = [(one.topic, one.partition) for one in assignment.positions]
     assert read == [(topic, number) for number in (1, 2, 0) for topic in ("a", "b")]
+
+
+def waiting(ground: Ground, *stores: tuple[int, int]) -> list[Nothing]:
+    """Stores with so many rows that wait, and a position of so long ago (ms)."""
+    made = []
+    for number, (rows, ago_ms) in enumerate(stores):
+        store = Nothing()
+        store.waiting = rows
+        store.position = Position(7, int(time.time() * 1000) - ago_ms, "")
+        ground.assignment.partitions[number].store = cast("Any", store)
+        made.append(store)
+    return made
+
+
+LATE_MS = cycle.WAITING_MS_MAX + 1
+
+
+@pytest.mark.parametrize(
+    ("stores", "completed"),
+    [
+        (((5, 100), (9, 50)), ([], [])),
+        (((5, LATE_MS), (9, 100)), ([5], [])),
+        (((5, LATE_MS), (9, 2 * LATE_MS)), ([], [9])),  # By turns.
+        (((0, 2 * LATE_MS), (9, LATE_MS)), ([], [9])),
+        (((cycle.WAITING_ROWS_MAX, 60), (1, 50)), ([cycle.WAITING_ROWS_MAX], [])),
+        (((1, 60), (cycle.WAITING_ROWS_MAX + 1, 50)), ([1], [cycle.WAITING_ROWS_MAX + 1])),
+        (((0, 60), (cycle.WAITING_ROWS_MAX, 50)), ([], [])),
+    ],
+)
+def test_what_waited_for_longest_is_written_when_it_is_time_or_too_much(
+    ground: Ground,
+    stores: tuple[tuple[int, int], tuple[int, int]],
+    completed: tuple[list[int], list[int]],
+) -> None:
+    """One partition at a time, or as many as it takes to be within the bound; idle ones too."""
+    there = waiting(ground, *stores)
+    ground.cycle.complete()
+    assert tuple(store.completed for store in there) == completed
+
+
+def test_rows_of_large_batches_may_wait_and_those_of_small_ones_do_not(ground: Ground) -> None:
+    """A small batch is no place to save a write: what waits behind it is waited for in vain."""
+    first, second = waiting(ground, (0, 50), (0, 50))
+
+    async def play() -> None:
+        await ground.cycle.take(ground.polled(LARGE))
+        await ground.settled()
+        assert (first.waiting, second.waiting) == (1, 1)
+        await ground.cycle.take(ground.polled(SMALL))
+        await ground.settled()
+
+    asyncio.run(play())
+    assert (first.waiting, second.waiting) == (0, 0)
+
+
+def test_nothing_is_completed_beside_a_transaction(ground: Ground) -> None:
+    """Its thread writes the same database; it looks for what is due by itself, behind its rows."""
+    late, _ = waiting(ground, (5, LATE_MS), (0, 50))
+
+    async def play() -> None:
+        await ground.cycle.take(ground.polled(LARGE))
+        await ground.committing()
+        ground.cycle.complete()
+        assert late.completed == []
+        await ground.settled()
+        assert late.completed == [6]
+        ground.cycle.suspend()
+        late.waiting = 5
+        ground.cycle.complete()
+
+    asyncio.run(play())
+    assert late.completed == [6]

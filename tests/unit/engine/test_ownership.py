@@ -30,6 +30,7 @@ class NoDomain:
 
     group_length: Mapping[int, int] = MappingProxyType({})
     indexed_kinds: frozenset[int] = frozenset()
+    rewritten_kinds: Mapping[int, int] = {}
 
     def derive(self, *_: Any) -> list[Any]:
         """No index."""
@@ -202,6 +203,43 @@ async def settled() -> None:
     """All that can run without what is waited for has run."""
     for _ in range(20):
         await asyncio.sleep(0)
+
+
+class Kept:
+    """Takes over what others decide now."""
+
+    def __init__(self) -> None:
+        self.positions: dict[int, int] = {}
+
+    def take(self, _number: int) -> None:
+        """Nothing was followed."""
+
+    def watch(self, number: int, store: PartitionStore) -> None:
+        """Note from where it is to be followed."""
+        self.positions[number] = store.position.offset
+
+
+async def test_rows_that_wait_are_written_before_a_partition_is_read_on(tmp_path: Path) -> None:
+    """Here or as a copy: what they say is not read once more."""
+    ownership = ownership_of(tmp_path, restorer=Restores(set()))
+    ownership._standby = cast("Any", Kept())
+    for number in (1, 2):
+        store = PartitionStore(
+            tmp_path / str(number),
+            cache=shared_cache(1 << 20),
+            topic_id="changelog-1",
+            derive=lambda _key, _value: [],
+            indexed_kinds=frozenset(),
+            rewritten_kinds={ord("G"): 2},
+        )
+        store.apply({b"k": b"1"}, Position(1, 0, "changelog-1"))
+        store.apply({b"Ga1": b"1", b"Ga2": b"2"}, Position(9, 0, "changelog-1"), may_wait=True)
+        assert store.position.offset == 1
+        ownership._stores[number] = store
+    ownership.divide({1})
+    assert cast("Any", ownership._standby).positions == {2: 9}
+    kept = (await ownership.open({1}))[1].store
+    assert (kept.waiting, kept.position.offset) == (0, 9)
 
 
 async def test_at_hand_is_what_was_opened_before_and_is_still_given(tmp_path: Path) -> None:

@@ -216,6 +216,7 @@ NUMBER = batch([(b"k", b"v", (("h", b"w"),))])[HEAD_BYTES:]
         lambda body: bytes([body[0] + 2]) + body[1:],  # The length of the record.
         lambda body: body[:4] + b"\x7e" + body[5:],  # That of its key: behind the end.
         lambda body: b"\xff" * 12 + body,  # A number without an end.
+        lambda body: bytes([body[0] | 0x80]) + b"\x80" * 9 + b"\x00" + body[1:],  # Of 71 bits.
         lambda body: b"\x0e" + body[1:6] + b"\x01\x01",  # Less than no headers.
     ],
 )

@@ -25,6 +25,7 @@ def open_store(path: Path, topic_id: str = "topic-1", cache: Cache | None = None
         topic_id=topic_id,
         derive=derive,
         indexed_kinds=frozenset(b"H"),
+        rewritten_kinds={ord("G"): 3},
     )
 
 
@@ -74,7 +75,11 @@ def test_a_row_written_again_before_its_commit_settles_keeps_the_newer_value(
     assert list(rows.scan(b"Hab")) == [(b"Hab1", b"2")]
 
 
-_KEYS = st.sampled_from([b"Hab" + bytes([n]) for n in range(6)] + [b"Hac\x01", b"Gab\x02", b"k"])
+_KEYS = st.sampled_from(
+    [b"Hab" + bytes([n]) for n in range(6)]
+    + [b"Hac\x01", b"k"]
+    + [b"Gab" + bytes([n]) for n in range(4)]
+)
 _GROUPS = st.sampled_from([b"Hab", b"Hac", b"Gab"])
 _AFTER = st.sampled_from([b"", b"\x00", b"\x02"])
 _OPERATIONS = st.lists(
@@ -82,7 +87,11 @@ _OPERATIONS = st.lists(
         st.tuples(st.just("put"), _KEYS, st.binary(min_size=1, max_size=2)),
         st.tuples(st.just("delete"), _KEYS, st.just(b"")),
         st.tuples(st.just("scan"), _GROUPS, _AFTER),
-        st.tuples(st.sampled_from(["seal", "store", "settle"]), st.just(b""), st.just(b"")),
+        st.tuples(
+            st.sampled_from(["seal", "wait", "store", "settle", "complete"]),
+            st.just(b""),
+            st.just(b""),
+        ),
     ),
     max_size=60,
 )
@@ -99,6 +108,7 @@ def test_rows_read_like_a_plain_dictionary(
     model: dict[bytes, bytes] = {}
     sealed: dict[bytes, bytes | None] | None = None
     is_stored = False
+    batches = 0
     for verb, key, value in [*operations, ("scan", b"Hab", b""), ("scan", b"Gab", b"")]:
         if verb == "put":
             rows.put(key, value)
@@ -112,9 +122,14 @@ def test_rows_read_like_a_plain_dictionary(
             assert list(rows.scan(key, after)) == expected
         elif verb == "seal" and sealed is None:
             sealed = rows.seal()
-        elif verb == "store" and sealed is not None and not is_stored:
-            store.apply(sealed, Position(store.position.offset + 1, 0, "topic-1"))
+        elif verb in {"store", "wait"} and sealed is not None and not is_stored:
+            batches += 1
+            store.apply(sealed, Position(batches, 0, "topic-1"), may_wait=verb == "wait")
             is_stored = True
+        elif verb == "complete":
+            store.complete()
+            assert store.waiting == 0
+            assert store.position.offset == batches
         elif verb == "settle" and is_stored:
             rows.settle()
             sealed, is_stored = None, False
@@ -189,6 +204,129 @@ def test_a_catch_up_removes_index_rows_of_changed_and_deleted_rows(tmp_path: Pat
         Position(4, 0, "topic-1"),
     )
     assert list(store.scan(b"X")) == [(b"X9Hab1", b"")]
+
+
+def waiting_store(path: Path) -> PartitionStore:
+    """One in which two rows wait; the first of a group that was written does not."""
+    store = open_store(path)
+    store.apply({b"Gab1": b"0", b"Gab2": b"1", b"Hab1": b"5"}, Position(1, 10, "topic-1"))
+    some: dict[bytes, bytes | None] = {b"Gab2": b"1", b"Gab1": b"1", b"k": b"v"}
+    store.apply(some, Position(5, 20, "topic-1"), may_wait=True)
+    changes: dict[bytes, bytes | None] = {b"Gab1": b"2", b"Gab2": None, b"Hab1": b"6"}
+    store.apply({**changes, b"Gac1": b"3"}, Position(9, 30, "topic-1"), may_wait=True)
+    return store
+
+
+def test_a_row_that_waits_is_read_and_its_position_waits_with_it(tmp_path: Path) -> None:
+    """Whoever reads sees what was committed; the database says no more than it has."""
+    store = waiting_store(tmp_path / "db")
+    assert store.position == Position(1, 10, "topic-1")
+    assert store.waiting == 2
+    assert [store.get(key) for key in (b"Gab1", b"Gab2", b"Hab1", b"k")] == [b"2", None, b"6", b"v"]
+    assert list(store.scan(b"Gab")) == [(b"Gab1", b"2")]
+    assert list(store.scan(b"Gab", b"Gab1")) == []
+    store.complete()
+    assert store.waiting == 0
+    assert store.position == Position(9, 30, "topic-1")
+    assert list(store.scan(b"Gab")) == [(b"Gab1", b"2")]
+
+
+def test_the_first_batch_is_written_whole(tmp_path: Path) -> None:
+    """A database without a position would pass for an empty one, of whatever topic."""
+    store = open_store(tmp_path / "db")
+    rows: dict[bytes, bytes | None] = {b"Gab1": b"1", b"Gab2": b"2"}
+    store.apply(rows, Position(3, 0, "topic-1"), may_wait=True)
+    assert (store.waiting, store.position.offset) == (0, 3)
+
+
+def test_a_scan_sees_what_was_written_since_the_last_one(tmp_path: Path) -> None:
+    """The iterator that is kept between them is let go, also where rows wait."""
+    store = waiting_store(tmp_path / "db")
+    assert list(store.scan(b"Hab")) == [(b"Hab1", b"6")]
+    changes: dict[bytes, bytes | None] = {b"Gab1": b"4", b"Hab2": b"7"}
+    store.apply(changes, Position(12, 40, "topic-1"), may_wait=True)
+    assert list(store.scan(b"Hab")) == [(b"Hab1", b"6"), (b"Hab2", b"7")]
+
+
+def test_the_first_row_of_a_group_never_waits(tmp_path: Path) -> None:
+    """Who walks the groups finds every one, whatever waits."""
+    rows = PartitionRows(waiting_store(tmp_path / "db"), GROUPED)
+    assert rows.next_group(b"G") == b"Gab"
+    assert rows.next_group(b"Gab") == b"Gac"
+
+
+def test_nothing_waits_behind_a_close(tmp_path: Path) -> None:
+    """The next start has nothing to catch up."""
+    waiting_store(tmp_path / "db").close()
+    again = open_store(tmp_path / "db")
+    assert again.position == Position(9, 30, "topic-1")
+    assert (again.get(b"Gab1"), again.get(b"Gab2")) == (b"2", None)
+
+
+def test_a_database_that_is_wiped_has_nothing_that_waits(tmp_path: Path) -> None:
+    """All of it comes from the changelog again."""
+    store = waiting_store(tmp_path / "db")
+    store.wipe()
+    store.complete()
+    assert store.position == Position(0, 0, "topic-1")
+    assert store.get(b"Gab1") is None
+
+
+_BATCHES = st.lists(
+    st.tuples(
+        st.dictionaries(
+            st.sampled_from([b"Gab1", b"Gab2", b"Gac1", b"Hab1", b"Hab2", b"k"]),
+            st.one_of(st.none(), st.sampled_from([b"5", b"6", b"7"])),
+            min_size=1,
+            max_size=4,
+        ),
+        st.booleans(),
+        st.booleans(),
+    ),
+    min_size=1,
+    max_size=12,
+)
+
+
+@settings(max_examples=80, deadline=None)
+@given(batches=_BATCHES, poll=st.integers(1, 7))
+def test_a_crash_leaves_a_database_that_its_changelog_brings_to_the_same_rows(
+    tmp_path_factory: pytest.TempPathFactory,
+    batches: list[tuple[dict[bytes, bytes | None], bool, bool]],
+    poll: int,
+) -> None:
+    """Wherever it was, with what waited lost and newer rows of other kinds there, index and all."""
+    path = tmp_path_factory.mktemp("crash") / "db"
+    store = open_store(path)
+    changelog: list[tuple[bytes, bytes | None]] = []
+    index: dict[bytes, bytes] = {}  # Key of an H row to that of its index row.
+    for changes, may_wait, completes in batches:
+        changelog += changes.items()
+        derived: dict[bytes, bytes | None] = {}
+        for key, value in changes.items():
+            if key.startswith(b"H"):
+                if key in index:
+                    derived[index.pop(key)] = None
+                if value is not None:
+                    index[key] = b"X" + value + key
+        derived |= dict.fromkeys(index.values(), b"")
+        position = Position(len(changelog), 0, "topic-1")
+        store.apply({**changes, **derived}, position, may_wait=may_wait)
+        if completes:
+            store.complete()
+    store._db.flush()  # All that it was given is on disk, and nothing else.
+    store._db.close()
+    again = open_store(path)
+    left = [Record(*row) for row in changelog[again.position.offset :]]
+    reached = again.position.offset
+    for start in range(0, len(left), poll):
+        some = left[start : start + poll]
+        reached += len(some)
+        again.restore(some, Position(reached, 0, "topic-1"))
+    model = {key: value for key, value in dict(changelog).items() if value is not None}
+    found = {key: again.get(key) for key in {key for key, _ in changelog}}
+    assert {key: value for key, value in found.items() if value is not None} == model
+    assert sorted(key for key, _ in again.scan(b"X")) == sorted(index.values())
 
 
 _CHANGELOG = st.lists(
