@@ -41,9 +41,10 @@ QUEUED_RECORDS_MAX: Final = 2 * limits.BATCH_RECORDS_MAX  # On their way to the 
 SMALL_BATCH_RECORDS: Final = 500
 SWITCH_SECONDS: Final = 0.005  # Python's own.
 SWITCH_SMALL_SECONDS: Final = 0.0005
-# Rows that wait in memory (`store`), of all partitions of a process together: some 30 MB.
+# Rows that wait in memory (`store`), of all partitions of a process together, and their groups:
+# some 30 MB, where a row has 250 bytes.
 WAITING_ROWS_MAX: Final = 65_536
-WAITING_MS_MAX: Final = 5_000  # What a crash makes the next owner read again, as a time.
+WAITING_MS_MAX: Final = 5_000  # What a crash makes the next owner read again, about, as a time.
 HAND_OVER_SECONDS_MAX: Final = 3.0  # A commit that takes longer is left to the coordinator.
 
 WATERMARK_KEY: Final = b"W"
@@ -381,7 +382,7 @@ class Cycle:
     def complete(self) -> None:
         """Write rows that have waited long enough, while there is nothing to commit."""
         if self.assignment is not None and self._under_way is None:
-            _complete_by_turns(self.assignment, int(time.time() * 1000))
+            _complete(self.assignment, due_max=len(self.assignment.partitions))
 
     # Batches go out.
 
@@ -431,7 +432,7 @@ class Cycle:
             position = Position(ends[number], now_ms, store.position.topic_id)
             store.apply(rows, position, may_wait=batch.records >= SMALL_BATCH_RECORDS)
         self._reach("after-store")
-        _complete_by_turns(assignment, now_ms)
+        _complete(assignment, due_max=1)
         metrics.STORE_SECONDS.observe(time.perf_counter() - committed)
 
     def _on_done(self, future: "asyncio.Future[None]") -> None:
@@ -466,21 +467,26 @@ class Cycle:
             metrics.DECIDED.labels(topic).inc(records)
 
 
-def _complete_by_turns(assignment: WorkerAssignment, now_ms: int) -> None:
-    """Write what has waited for long enough, of one partition at a time: 16,000 rows take 20 ms.
+def _complete(assignment: WorkerAssignment, due_max: int) -> None:
+    """Write what has waited for long enough, of so many partitions: 16,000 rows take 20 ms.
 
-    Of more, where more rows wait than may.
+    Of more, where more rows wait than may. A clock that went back makes everything due.
     """
-    stores = [partition.store for partition in list(assignment.partitions.values())]
-    waiting = [store for store in stores if store.waiting]
-    waiting.sort(key=lambda store: store.position.timestamp_ms, reverse=True)
-    rows = sum(store.waiting for store in waiting)
-    is_due = bool(waiting) and now_ms - waiting[-1].position.timestamp_ms >= WAITING_MS_MAX
-    while waiting and (is_due or rows > WAITING_ROWS_MAX):
-        longest = waiting.pop()
-        rows -= longest.waiting
-        is_due = False
-        longest.complete()
+    now_ms = int(time.time() * 1000)
+    waiting = sorted(
+        (abs(now_ms - partition.store.position.timestamp_ms), number)
+        for number, partition in list(assignment.partitions.items())
+        if partition.store.waiting
+    )
+    rows = sum(assignment.partitions[number].store.waiting for _, number in waiting)
+    while waiting:
+        since_ms, number = waiting.pop()
+        if rows <= WAITING_ROWS_MAX and (due_max <= 0 or since_ms < WAITING_MS_MAX):
+            break
+        due_max -= 1
+        store = assignment.partitions[number].store
+        rows -= store.waiting
+        store.complete()
     metrics.ROWS_WAITING.set(rows)
 
 

@@ -49,6 +49,10 @@ class Rows(Protocol):
         """
         ...
 
+    def pending_groups(self, kind: bytes, /) -> set[bytes]:
+        """Groups of the kind with writes that are not committed yet: `next_group` may miss them."""
+        ...
+
 
 class Outputs:
     """What the records of one source partition will produce.

@@ -121,6 +121,8 @@ class RecordBatches:
     def next_batch(self) -> Batch:
         """The next batch."""
         start, self._at = self._at, self._end()
+        if self._at - start < _HEAD.size:
+            raise CorruptRecordException("a batch is shorter than its head")
         return Batch(self._data, start, self._at)
 
     def _end(self) -> int:
@@ -143,6 +145,7 @@ class PartitionRecords(fetcher.PartitionRecords):
             CorruptRecordException: a batch is damaged.
 
         """
+        self._records_iterator = None  # It refers to this, and nothing would part them.
         found: list[Record] = []
         for batch in self._committed():
             found += batch.records(self._tp, self.next_fetch_offset)

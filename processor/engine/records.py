@@ -14,7 +14,8 @@ from mypy_extensions import i64, mypyc_attr
 Headers = tuple[tuple[str, bytes | None], ...]
 
 _NO_HEADERS: Final[Headers] = ()
-_SHIFT_MAX: Final = 63  # Of the last seven bits of a number.
+_SHIFT_MAX: Final = 63  # Of the last bit of a number.
+_MOST: Final = 2**63 - 1
 
 
 class Damaged(Exception):
@@ -134,6 +135,8 @@ def _bytes(data: bytes, at: i64) -> tuple[bytes | None, i64]:
     length, at = _varint(data, at)
     if length < 0:
         return None, at
+    if length > len(data) - at:
+        raise Damaged("bytes end behind the end of their batch")
     end = at + length
     return data[at:end], end
 
@@ -147,10 +150,10 @@ def _varint(data: bytes, at: i64) -> tuple[i64, i64]:
     found = byte & 0x7F
     shift: i64 = 7
     while byte >= 0x80:
-        if shift > _SHIFT_MAX:
-            raise Damaged("a number has more than 64 bits")
         byte = data[at]
         at += 1
+        if shift > _SHIFT_MAX or (shift == _SHIFT_MAX and byte > 1):
+            raise Damaged("a number has more than 64 bits")
         found |= (byte & 0x7F) << shift
         shift += 7
-    return (found >> 1) ^ -(found & 1), at
+    return ((found >> 1) & _MOST) ^ -(found & 1), at

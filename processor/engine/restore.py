@@ -201,7 +201,7 @@ def start_offset(store: PartitionStore, begin: int, end: int, now_ms: int) -> in
     position = store.position
     if position.offset == 0:
         return begin
-    ahead = position.offset > end
+    ahead = store.written > end
     trimmed = position.offset < begin
     lacks_rows = position.offset < end - 1
     old = lacks_rows and now_ms - position.timestamp_ms > POSITION_AGE_MS_MAX

@@ -115,6 +115,16 @@ class PartitionRows:
         key = self._store.first_key(kind, after)
         return None if key is None else key[:length]
 
+    def pending_groups(self, kind: bytes, /) -> set[bytes]:
+        """Groups of the kind that were written since the last batch that is stored."""
+        length = self._group_length[kind[0]]
+        return {
+            key[:length]
+            for batch in (self._open, self._sealed)
+            for key in batch.rows
+            if key.startswith(kind)
+        }
+
     @property
     def changed(self) -> int:
         """Number of rows written since the last `seal`."""

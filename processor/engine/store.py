@@ -34,6 +34,8 @@ from rocksdict import (
 
 # Keys beginning with this byte are the engine's and never reach the changelog.
 _POSITION_KEY: Final = b"\x00position"
+# Behind it the database has no row, whatever its position: see `PartitionStore.written`.
+_WRITTEN_KEY: Final = b"\x00written"
 _POSITION: Final = struct.Struct(">qq")
 
 WRITE_BUFFER_BYTES: Final = 32 * 1024 * 1024  # Per partition, times two: memory against flushes.
@@ -118,7 +120,7 @@ class _Waiting:
     """Rows that wait to be written, and where they are.
 
     `rows`: None for one that is to go. `groups`: the keys of those of each group; a group that is
-    here is in the database. One thread writes, another may read.
+    here has a row in the database. One thread writes, another may read.
     """
 
     __slots__ = ("groups", "rows")
@@ -128,14 +130,15 @@ class _Waiting:
         self.groups: dict[bytes, list[bytes]] = {}
 
     def take(self, key: bytes, value: bytes | None, group_length: int) -> bool:
-        """Let the row wait; False: it is the first of its group."""
+        """Let the row wait; False: nothing says that the database has a row of its group."""
         if key in self.rows:
             self.rows[key] = value
             return True
         group = key[:group_length]
         keys = self.groups.get(group)
         if keys is None:
-            self.groups[group] = []
+            if value is not None:
+                self.groups[group] = []
             return False
         self.rows[key] = value  # Before its key: who finds that finds the row.
         keys.append(key)
@@ -166,6 +169,7 @@ class PartitionStore:
         "_writes",
         "path",
         "position",
+        "written",
     )
 
     def __init__(
@@ -193,6 +197,7 @@ class PartitionStore:
         self._at_rest: tuple[int, Any] | None = None
         self._indexed_kinds = indexed_kinds
         self.position = Position(0, 0, "")  # What the database has everything of.
+        self.written = 0  # Offset up to which it may have something.
         self._reached = self.position  # What it has with the rows that wait.
         self._open()
         if self.position.topic_id not in ("", topic_id):
@@ -221,6 +226,8 @@ class PartitionStore:
         write_options.disable_wal = True
         self._db.set_write_options(write_options)
         self.position = _decode_position(self._db.get(_POSITION_KEY))
+        written = _decode_position(self._db.get(_WRITTEN_KEY))
+        self.written = max(self.position.offset, written.offset)
         self._may_have_index = self.position.offset > 0
         self._forget_waiting()
 
@@ -312,19 +319,22 @@ class PartitionStore:
                 delete(key)
             else:
                 put(key, value)
-        self._reached = position
         # The first batch of all is written whole: a database without an offset is an empty one.
         if may_wait and waiting.rows and self.position.offset:
+            batch.put(_WRITTEN_KEY, _encode_position(position))
             self._db.write(batch)
             self._writes += 1
             self._at_rest = None
+            self.written = position.offset
+            self._reached = position
         else:
             self._write(batch, position)
 
     @property
     def waiting(self) -> int:
-        """How many rows wait."""
-        return len(self._waiting.rows)
+        """How many rows wait; with the groups that are noted for them."""
+        rows = len(self._waiting.rows)
+        return rows and rows + len(self._waiting.groups)
 
     def complete(self) -> None:
         """Write the rows that wait, and the offset."""
@@ -382,6 +392,7 @@ class PartitionStore:
         self._writes += 1
         self._at_rest = None
         self.position = position
+        self.written = position.offset
         self._forget_waiting()  # Behind the write: whoever looks finds them here or there.
 
     def _forget_waiting(self) -> None:

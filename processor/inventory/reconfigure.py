@@ -93,14 +93,15 @@ def _is_empty(state: PartitionState) -> bool:
 
 
 def _stock_groups(state: PartitionState) -> Iterator[bytes]:
-    """Groups of stock rows; those that wait for their commit are product-locations in use."""
+    """Groups of stock rows, and of levels that were not written yet."""
     for location in state.locations.values():
         yield location.group
     yield from _groups(state, b"P")
 
 
 def _groups(state: PartitionState, kind: bytes) -> Iterator[bytes]:
-    """Committed groups of the kind; deletions that wait for their commit are not seen here."""
+    """Groups of the kind; some that have no row any more, some twice."""
+    yield from sorted(state.rows.pending_groups(kind))
     group = state.rows.next_group(kind)
     while group is not None:
         yield group

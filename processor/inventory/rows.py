@@ -103,6 +103,10 @@ class RowAccess(RowReader, Protocol):
         """First group behind `after` of the same kind that has committed rows."""
         ...
 
+    def pending_groups(self, kind: bytes, /) -> set[bytes]:
+        """Groups of the kind with writes that are not committed yet."""
+        ...
+
 
 # Keys.
 

@@ -472,7 +472,8 @@ LATE_MS = cycle.WAITING_MS_MAX + 1
     [
         (((5, 100), (9, 50)), ([], [])),
         (((5, LATE_MS), (9, 100)), ([5], [])),
-        (((5, LATE_MS), (9, 2 * LATE_MS)), ([], [9])),  # By turns.
+        (((5, LATE_MS), (9, 2 * LATE_MS)), ([5], [9])),
+        (((5, -2 * LATE_MS), (9, 50)), ([5], [])),  # The clock went back.
         (((0, 2 * LATE_MS), (9, LATE_MS)), ([], [9])),
         (((cycle.WAITING_ROWS_MAX, 60), (1, 50)), ([cycle.WAITING_ROWS_MAX], [])),
         (((1, 60), (cycle.WAITING_ROWS_MAX + 1, 50)), ([1], [cycle.WAITING_ROWS_MAX + 1])),
@@ -484,7 +485,7 @@ def test_what_waited_for_longest_is_written_when_it_is_time_or_too_much(
     stores: tuple[tuple[int, int], tuple[int, int]],
     completed: tuple[list[int], list[int]],
 ) -> None:
-    """One partition at a time, or as many as it takes to be within the bound; idle ones too."""
+    """All that is due where there is nothing to commit, or as many as it takes for the bound."""
     there = waiting(ground, *stores)
     ground.cycle.complete()
     assert tuple(store.completed for store in there) == completed
@@ -503,6 +504,13 @@ def test_rows_of_large_batches_may_wait_and_those_of_small_ones_do_not(ground: G
 
     asyncio.run(play())
     assert (first.waiting, second.waiting) == (0, 0)
+
+
+def test_behind_a_transaction_one_partition_is_written(ground: Ground) -> None:
+    """The next transaction waits for it."""
+    first, second = waiting(ground, (5, LATE_MS), (9, 2 * LATE_MS))
+    cycle._complete(ground.assignment, due_max=1)
+    assert (first.completed, second.completed) == ([], [9])
 
 
 def test_nothing_is_completed_beside_a_transaction(ground: Ground) -> None:

@@ -23,3 +23,23 @@ def test_groups_are_walked_in_order_and_end_with_the_kind(tmp_path: Path) -> Non
         walked.append(group)
     assert walked == [b"H", b"Haa", b"Hab", b"H\xff\xff"]
     assert rows.next_group(b"G") is None
+
+
+def test_groups_that_wait_for_their_commit_are_told_by_themselves(tmp_path: Path) -> None:
+    """Of the batch that is being decided and of the one that is being committed."""
+    store = PartitionStore(
+        tmp_path / "db",
+        cache=shared_cache(1 << 20),
+        topic_id="topic-1",
+        derive=lambda _key, _value: (),
+        indexed_kinds=frozenset(),
+    )
+    rows = PartitionRows(store, {ord("H"): 3, ord("G"): 3})
+    rows.put(b"Haa1", b"v")
+    rows.put(b"Gaa1", b"v")
+    rows.seal()
+    rows.delete(b"Hab1")
+    rows.put(b"Hab2", b"v")
+    assert rows.pending_groups(b"H") == {b"Haa", b"Hab"}
+    rows.settle()
+    assert rows.pending_groups(b"H") == {b"Hab"}

@@ -1,5 +1,7 @@
 """What the brokers give is read as aiokafka reads it, and what it gives up at is read too."""
 
+import gc
+import weakref
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -174,6 +176,28 @@ def test_records_before_the_offset_that_was_asked_for_are_left_out() -> None:
     assert some.next_fetch_offset == 22
 
 
+def test_what_was_read_is_let_go() -> None:
+    """Nothing is collected between batches: bytes that refer to each other would stay."""
+    data = batch([(b"k", b"v", ())])
+    reader = partition_records(PLACE, data, (), 0)
+    there = weakref.ref(reader)
+    gc.disable()
+    try:
+        reader.read()
+        del reader
+        assert there() is None
+    finally:
+        gc.enable()
+
+
+def test_a_batch_that_is_shorter_than_its_head_is_damage() -> None:
+    """Whatever it says of its length."""
+    for length in (0, 48, 2**32 - 100):
+        data = bytes(8) + length.to_bytes(4, "big") + bytes(60)
+        with pytest.raises(CorruptRecordException, match="shorter than its head"):
+            partition_records(PLACE, data, (), 0).read()
+
+
 def test_the_last_batch_may_be_cut_off() -> None:
     """What is whole is read; the rest is asked for again."""
     data = batch([(b"k", b"whole", ())]) + batch([(b"k", b"cut", ())], first=1)
@@ -215,6 +239,8 @@ NUMBER = batch([(b"k", b"v", (("h", b"w"),))])[HEAD_BYTES:]
         lambda body: body + b"\x00",
         lambda body: bytes([body[0] + 2]) + body[1:],  # The length of the record.
         lambda body: body[:4] + b"\x7e" + body[5:],  # That of its key: behind the end.
+        lambda body: body[:4] + b"\x80" * 9 + b"\x01" + body[5:],  # 2 to the power of 62.
+        lambda body: body[:4] + b"\xff" * 9 + b"\x03" + body[5:],  # Of 65 bits.
         lambda body: b"\xff" * 12 + body,  # A number without an end.
         lambda body: bytes([body[0] | 0x80]) + b"\x80" * 9 + b"\x00" + body[1:],  # Of 71 bits.
         lambda body: b"\x0e" + body[1:6] + b"\x01\x01",  # Less than no headers.

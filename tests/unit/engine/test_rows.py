@@ -2,11 +2,13 @@
 
 from hashlib import sha512
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given, settings, strategies as st
 from rocksdict import Cache
 
+from processor.engine.restore import start_offset
 from processor.engine.rows import PartitionRows
 from processor.engine.store import PartitionStore, Position, shared_cache
 
@@ -221,7 +223,7 @@ def test_a_row_that_waits_is_read_and_its_position_waits_with_it(tmp_path: Path)
     """Whoever reads sees what was committed; the database says no more than it has."""
     store = waiting_store(tmp_path / "db")
     assert store.position == Position(1, 10, "topic-1")
-    assert store.waiting == 2
+    assert store.waiting == 4  # Two rows, two groups.
     assert [store.get(key) for key in (b"Gab1", b"Gab2", b"Hab1", b"k")] == [b"2", None, b"6", b"v"]
     assert list(store.scan(b"Gab")) == [(b"Gab1", b"2")]
     assert list(store.scan(b"Gab", b"Gab1")) == []
@@ -253,6 +255,45 @@ def test_the_first_row_of_a_group_never_waits(tmp_path: Path) -> None:
     rows = PartitionRows(waiting_store(tmp_path / "db"), GROUPED)
     assert rows.next_group(b"G") == b"Gab"
     assert rows.next_group(b"Gab") == b"Gac"
+
+
+def test_a_group_whose_last_row_went_is_found_with_its_next(tmp_path: Path) -> None:
+    """That the database was told of a deletion does not mean that it has a row of the group."""
+    store = waiting_store(tmp_path / "db")
+    store.apply({b"Gad1": None}, Position(10, 0, "topic-1"), may_wait=True)
+    store.apply({b"Gad2": b"1"}, Position(11, 0, "topic-1"), may_wait=True)
+    assert store.waiting
+    assert PartitionRows(store, GROUPED).next_group(b"Gac") == b"Gad"
+
+
+def test_a_database_says_how_far_it_may_have_rows(tmp_path: Path) -> None:
+    """Behind a changelog that lost its end: what is no more there must not be decided on."""
+    store = waiting_store(tmp_path / "db")
+    assert (store.position.offset, store.written) == (1, 9)
+    store._db.flush()
+    store._db.close()
+    again = open_store(tmp_path / "db")
+    assert (again.position.offset, again.written) == (1, 9)
+    assert start_offset(again, begin=0, end=9, now_ms=10) == 1
+    assert start_offset(again, begin=0, end=8, now_ms=10) == 0
+    assert (again.position.offset, again.written, again.get(b"k")) == (0, 0, None)
+
+
+def test_a_write_that_fails_reaches_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What completes the rest must not claim it."""
+    store = waiting_store(tmp_path / "db")
+
+    def refuse(_batch: object) -> None:
+        raise OSError("no space left on device")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(store, "_db", SimpleNamespace(write=refuse, get=store._db.get))
+        with pytest.raises(OSError, match="no space"):
+            store.apply({b"Gab1": b"9", b"k": b"w"}, Position(20, 0, "topic-1"), may_wait=True)
+    store.complete()
+    assert store.position.offset == 9
 
 
 def test_nothing_waits_behind_a_close(tmp_path: Path) -> None:

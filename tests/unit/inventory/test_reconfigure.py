@@ -136,6 +136,26 @@ def test_the_partition_rule_stays_while_something_is_on_hand_or_held(*, rested: 
         assert "partition" in (partition.events[-1].message or "")
 
 
+def test_what_waits_for_its_commit_keeps_the_partition_rule_too(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A configuration in the same batch has let all product-locations go: nothing is in use."""
+    partition = Partition()
+    rows = partition.rows
+    monkeypatch.setattr(rows, "next_group", lambda _after: None)
+    monkeypatch.setattr(
+        rows, "pending_groups", lambda kind: {key[:13] for key in rows.rows if key[:1] == kind}
+    )
+    partition.stock(1)
+    assert apply(partition, to_json(changed(2, filter_unconfigured_dimensions=True))).code == (
+        Code.ACCEPTED
+    )
+    moved = msgspec.structs.replace(
+        default(), version=3, partition=PartitionRule(rule="by-product")
+    )
+    assert apply(partition, to_json(moved)).code == Code.CONFIGURATION_INVALID
+
+
 @pytest.mark.parametrize("rested", [False, True], ids=["in use", "restarted"])
 def test_an_empty_partition_takes_another_partition_rule(*, rested: bool) -> None:
     """Emptied to the last piece and hold it switches, and no row of the old places is left."""
