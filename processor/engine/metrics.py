@@ -40,7 +40,8 @@ STORE_SECONDS = Histogram(
     buckets=_COMMIT_BUCKETS,
 )
 ROWS_WAITING = Gauge(
-    "holdfast_rows_waiting", "Committed rows that wait in memory to be written to RocksDB."
+    "holdfast_rows_waiting",
+    "Committed rows, and their groups, that wait in memory to be written to RocksDB.",
 )
 RESTORED_ROWS = Counter("holdfast_restored_rows_total", "Changelog rows restored.")
 STANDBY_ROWS = Counter(
