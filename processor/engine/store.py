@@ -322,10 +322,7 @@ class PartitionStore:
         # The first batch of all is written whole: a database without an offset is an empty one.
         if may_wait and waiting.rows and self.position.offset:
             batch.put(_WRITTEN_KEY, _encode_position(position))
-            self._db.write(batch)
-            self._writes += 1
-            self._at_rest = None
-            self.written = position.offset
+            self._give(batch, position)
             self._reached = position
         else:
             self._write(batch, position)
@@ -388,12 +385,16 @@ class PartitionStore:
             else:
                 put(key, value)
         batch.put(_POSITION_KEY, _encode_position(position))
+        self._give(batch, position)
+        self.position = position
+        self._forget_waiting()  # Behind the write: whoever looks finds them here or there.
+
+    def _give(self, batch: WriteBatch, position: Position) -> None:
+        """Let RocksDB have the batch, that has rows up to this position."""
         self._db.write(batch)
         self._writes += 1
         self._at_rest = None
-        self.position = position
         self.written = position.offset
-        self._forget_waiting()  # Behind the write: whoever looks finds them here or there.
 
     def _forget_waiting(self) -> None:
         self._waiting = _Waiting()

@@ -93,7 +93,7 @@ def _is_empty(state: PartitionState) -> bool:
 
 
 def _stock_groups(state: PartitionState) -> Iterator[bytes]:
-    """Groups of stock rows, and of levels that were not written yet."""
+    """Groups of stock rows, those of product-locations in use first."""
     for location in state.locations.values():
         yield location.group
     yield from _groups(state, b"P")

@@ -94,22 +94,24 @@ async def test_rows_are_counted_before_they_are_read(
         await queries.on_hand(query)
 
 
-async def test_products_at_places_are_counted_before_they_are_read(
-    queries: RedisQueries, raw: Any, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("query", "bound", "fewer"),
+    [(QUESTIONS[2], "PLACE_PRODUCTS_MAX", "places"), (QUESTIONS[1], "STOCK_ROWS_MAX", "products")],
+    ids=["products at places", "places of products"],
+)
+async def test_what_is_to_be_looked_at_is_counted_before_it_is_read(
+    queries: RedisQueries,
+    raw: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    query: OnHandQuery,
+    bound: str,
+    fewer: str,
 ) -> None:
-    """Of a question that names none: ten thousand places may have twenty million."""
-    monkeypatch.setattr("processor.view.queries.PLACE_PRODUCTS_MAX", 3)
-    with unread(raw, "smembers"), pytest.raises(QueryInvalid, match="ask for fewer places"):
-        await queries.on_hand(QUESTIONS[2])
-
-
-async def test_places_of_products_are_counted_before_they_are_read(
-    queries: RedisQueries, raw: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Of a question that names no place."""
-    monkeypatch.setattr("processor.view.queries.STOCK_ROWS_MAX", 3)
-    with unread(raw, "smembers"), pytest.raises(QueryInvalid, match="ask for fewer products"):
-        await queries.on_hand(QUESTIONS[1])
+    """Where no product is named, or no place: ten thousand places may have twenty million."""
+    monkeypatch.setattr(f"processor.view.queries.{bound}", 3)
+    with unread(raw, "smembers"), pytest.raises(QueryInvalid, match=f"ask for fewer {fewer}"):
+        await queries.on_hand(query)
 
 
 async def test_a_reservation_reads_the_rows_of_its_place(

@@ -13,7 +13,12 @@ from aiokafka.record.util import calc_crc32c
 from faust.types import TP
 from hypothesis import given, strategies as st
 
-from processor.engine.record_batches import RecordBatches, partition_records
+from processor.engine.record_batches import (
+    PartitionRecords,
+    RecordBatches,
+    partition_records,
+    replace_parsing,
+)
 from processor.engine.records import Damaged, Place, Record, read_records
 
 KEYS = ("fine", "odd", "fine again")
@@ -263,13 +268,10 @@ def test_a_batch_of_the_wrong_length_is_damage_by_its_name() -> None:
         partition_records(PLACE, promised, (), 0).read()
 
 
-def test_the_fetcher_takes_these_for_its_own() -> None:
+def test_the_fetcher_takes_these_for_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     """The pinned release makes them of a fetch and takes records out one by one."""
-    from processor.engine.record_batches import (  # noqa: PLC0415
-        PartitionRecords,
-        replace_parsing,
-    )
-
+    for name in ("MemoryRecords", "PartitionRecords"):
+        monkeypatch.setattr(fetcher, name, None)  # Put back as it was.
     replace_parsing()
     assert fetcher.MemoryRecords is RecordBatches
     assert fetcher.PartitionRecords is PartitionRecords
